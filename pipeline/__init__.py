@@ -1,0 +1,1 @@
+"""The conveyor: parameters, shards, resume, executors, engines. Knows nothing of validity."""

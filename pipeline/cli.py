@@ -1,0 +1,167 @@
+"""The command line of a stage: the same flags, checks and exit codes for every one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.executors.local import die_with_dvc
+from pipeline.layout import Layout
+from pipeline.params import Settings, parse_settings, read_yaml
+from pipeline.runner import Split, run_sharded, run_whole
+from pipeline.shards import adopt, plan_shards
+from pipeline.stage import Context, ShardedStage, Stage, WholeStage
+from vcrd.errors import ConfigError, VcrdError
+from vcrd.io.manifest import read_manifest
+from vcrd.io.parquet import read_table, shard_files
+
+_PREVIEW_CHARACTERS = 160
+
+
+def stage_main(module: str) -> None:
+    """Run the command line of the stage that `module` defines as `STAGE`.
+
+    The module is imported by its name, not taken as `__main__`, so that workers find the same functions.
+    """
+    stage: Stage = importlib.import_module(module).STAGE
+    package = module.rpartition(".")[0]
+
+    @click.command(name=f"python -m {module}", help=sys.modules[module].__doc__)
+    @click.option(
+        "--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"), show_default=True
+    )
+    @click.option("--dry-run", is_flag=True, help="Print what would run, with counts; load nothing.")
+    @click.option("--limit", type=click.IntRange(min=1), help="Run a sample of N problems, into .vcrd/samples.")
+    @click.option("--preview", type=click.IntRange(min=1), help="Run a sample and print N of its rows.")
+    @click.option(
+        "--shard-index", type=click.IntRange(min=0), default=0, help="Run every num-shards-th shard from here."
+    )
+    @click.option("--num-shards", type=click.IntRange(min=1), default=1, help="Tasks of a job array; assemble with 1.")
+    def command(
+        params_file: Path, dry_run: bool, limit: int | None, preview: int | None, shard_index: int, num_shards: int
+    ) -> None:
+        if shard_index >= num_shards:
+            raise ConfigError(f"--shard-index {shard_index} must be below --num-shards {num_shards}")
+        settings = load_settings(params_file, package)
+        context = _context(stage, settings, limit or preview, dry_run)
+        if dry_run:
+            click.echo(describe(stage, context))
+            return
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two busy-waiting thread pools make each other crawl
+        die_with_dvc()
+        _run(stage, context, Split(shard_index, num_shards))
+        if preview:
+            _print_preview(context.layout.folder(stage.output), preview)
+
+    guarded(command)()
+
+
+def guarded(command: click.Command) -> Callable[[], None]:
+    """Turn expected errors into one line and their exit code; a bug keeps its traceback."""
+
+    def run() -> None:
+        try:
+            command.main(standalone_mode=False)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(130)
+        except VcrdError as error:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            sys.exit(error.exit_code)
+
+    return run
+
+
+def stages_of(package: str) -> dict[str, Stage]:
+    """Import every module of a package and return the stages they define, by name."""
+    folder = importlib.import_module(package).__path__
+    names = [info.name for info in pkgutil.iter_modules(folder) if not info.name.startswith("_")]
+    modules = [importlib.import_module(f"{package}.{name}") for name in names]
+    return {module.STAGE.name: module.STAGE for module in modules if hasattr(module, "STAGE")}
+
+
+def load_settings(path: Path, package: str) -> Settings:
+    """Read and validate a parameter file against what all stages of a package read: a late section fails early."""
+    sections: dict[str, type] = {}
+    for stage in stages_of(package).values():
+        sections.update(stage.sections)
+    return parse_settings(read_yaml(path), sections, str(path))
+
+
+def _context(stage: Stage, settings: Settings, limit: int | None, dry_run: bool) -> Context:
+    layout = Layout(settings.preset)
+    context = Context(settings, layout, layout)
+    if limit is None:
+        return context
+    context = replace(context, layout=layout.sample(), limit=limit)
+    if stage.sample_kind is None or dry_run:
+        return context
+    return replace(context, only_problems=_first_problems(layout.folder(stage.sample_kind.name), limit))
+
+
+def _first_problems(folder: Path, limit: int) -> frozenset[str]:
+    found: dict[str, None] = {}
+    for file in shard_files(folder):
+        found.update(dict.fromkeys(read_table(file, columns=["problem_id"]).column(0).to_pylist()))
+        if len(found) >= limit:
+            break
+    return frozenset(list(found)[:limit])
+
+
+def _run(stage: Stage, context: Context, split: Split) -> None:
+    if isinstance(stage, ShardedStage):
+        manifest = run_sharded(stage, context, context.settings.run.workers, split)
+    elif isinstance(stage, WholeStage):
+        if split.count > 1:
+            raise ConfigError(f"{stage.name} runs in one piece; leave out --num-shards")
+        manifest = run_whole(stage, context)
+    else:
+        raise TypeError(f"{stage.name} is neither sharded nor whole")
+    if manifest is not None:
+        rejects = "".join(f", {count} rejected: {reason}" for reason, count in manifest.rejects.items())
+        click.echo(f"{stage.name}: {manifest.rows} rows{rejects} -> {context.layout.folder(stage.output)}", err=True)
+
+
+def describe(stage: Stage, context: Context) -> str:
+    """Say what a stage would run, with counts where its inputs are there."""
+    lines = [f"{stage.name} -> {context.layout.folder(stage.output)}"]
+    names = [*stage.whole_inputs, *(kind.name for kind in getattr(stage, "sharded_inputs", ()))]
+    missing = False
+    for name in names:
+        try:
+            manifest = read_manifest(context.inputs.folder(name))
+            lines.append(f"  reads {name}: {manifest.rows} rows in {len(manifest.files)} files")
+        except ConfigError:
+            missing = True
+            lines.append(f"  reads {name}: not there yet")
+    if isinstance(stage, ShardedStage) and not missing:
+        tasks = plan_shards(stage, context)
+        done = sum(adopt(task) is not None for task in tasks)
+        lines.append(f"  shards: {len(tasks)}, of which {done} are finished and {len(tasks) - done} would be made")
+    lines.extend(f"  {name}: {json.dumps(context.settings.plain[name])}" for name in stage.sections)
+    return "\n".join(lines)
+
+
+def _print_preview(folder: Path, count: int) -> None:
+    for file in shard_files(folder):
+        for row in read_table(file).slice(0, count).to_pylist():
+            count -= 1
+            click.echo("\n".join(f"{name:>20}  {_short(value)}" for name, value in row.items()) + "\n")
+        if count <= 0:
+            break
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return repr(text[:_PREVIEW_CHARACTERS]) + ("…" if len(text) > _PREVIEW_CHARACTERS else "")

@@ -1,0 +1,176 @@
+"""Run a stage: plan, adopt what is finished, make the rest under a lock, assemble the output folder.
+
+Finished work lives in scratch, which DVC does not know; outputs are copies of it. Kill anything at any moment and run
+again: the output is byte-equal to an undisturbed run's, and nothing that was finished is made twice.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.executors.local import run_tasks
+from pipeline.shards import ShardTask, adopt, plan_shards, shard_file, stage_facts, write_rejects
+from pipeline.stage import Context, ShardedStage, Stage, WholeStage
+from vcrd.errors import SchemaError, VcrdError
+from vcrd.io.files import fingerprint, fsync_path, remove_temporaries, sha256_file, write_json
+from vcrd.io.lock import locked
+from vcrd.io.manifest import Manifest, check_files, read_manifest, write_manifest
+from vcrd.io.progress import Progress
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shards whose number is `index` modulo `count`: one task of a job array."""
+
+    index: int = 0
+    count: int = 1
+
+    def takes(self, number: int) -> bool:
+        """Tell whether a shard is of this split."""
+        return number % self.count == self.index
+
+
+def run_sharded(stage: ShardedStage, context: Context, workers: int, split: Split) -> Manifest | None:
+    """Run a sharded stage; returns None for a split that is not the whole, as nothing is assembled then."""
+    tasks = plan_shards(stage, context)
+    scratch = context.layout.scratch(stage.name)
+    started = time.monotonic()
+    with locked(scratch / ".lock", shared=split.count > 1), locked(scratch / f".lock-{split.index}-{split.count}"):
+        if split.count == 1:
+            remove_temporaries(scratch)
+        mine = [task for number, task in enumerate(tasks) if split.takes(number)]
+        made = _make_missing(stage, context, mine, workers)
+        if split.count > 1:
+            return None
+        entries = [entry for task in tasks if (entry := adopt(task)) is not None]
+        if len(entries) != len(tasks):
+            raise SchemaError("a shard changed after it was written", file=scratch)
+        manifest = Manifest(
+            artefact=stage.output,
+            stage=stage.name,
+            stage_version=stage.version,
+            provenance=stage_facts(stage, context),
+            files=entries,
+        )
+        refuse_too_many_rejects(stage, context, manifest)
+        assemble(context.layout.folder(stage.output), {task.file: task.rows_path for task in tasks}, manifest)
+        rejects = {task.file: task.rejects_path for task, entry in zip(tasks, entries, strict=True) if entry.rejects}
+        assemble(context.layout.rejects(stage.name), rejects, None)
+        record(stage, context, manifest, made, len(tasks), time.monotonic() - started)
+    return manifest
+
+
+def _make_missing(stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int) -> int:
+    todo = [task for task in tasks if adopt(task) is None]
+    with Progress(stage.name, len(tasks), "shard") as progress:
+        progress.advance(len(tasks) - len(todo))
+        for _ in run_tasks(stage, context, todo, workers, lambda tokens: progress.advance(tokens=tokens)):
+            progress.advance(1)
+    return len(todo)
+
+
+def refuse_too_many_rejects(stage: Stage, context: Context, manifest: Manifest) -> None:
+    """Fail a stage of which too much was rejected; its finished shards stay in scratch."""
+    limit = context.settings.run.max_reject_share
+    rejected = sum(manifest.rejects.values())
+    if rejected > limit * manifest.expected:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in manifest.rejects.items())
+        raise SchemaError(
+            f"{stage.name} rejected {rejected} of {manifest.expected} rows ({reasons}), above the limit of {limit:.0%}; mend "
+            " the input, or raise run.max_reject_share"
+        )
+
+
+def assemble(folder: Path, files: Mapping[str, Path], manifest: Manifest | None) -> None:
+    """Put copies of finished files into `folder`, replacing what is there in one rename.
+
+    Copies, never hard links: DVC turns what it finds in an output into a read-only cache object.
+    """
+    building, old = (folder.parent / f".tmp-{word}-{folder.name}" for word in ("new", "old"))
+    for leftover in (building, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    building.mkdir(parents=True)
+    for name, source in files.items():
+        (building / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, building / name)
+    if manifest is not None:
+        write_manifest(building, manifest)
+    if folder.exists():
+        folder.rename(old)
+    building.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def record(stage: Stage, context: Context, manifest: Manifest, made: int, total: int, seconds: float) -> None:
+    """Write the counts and measures for `dvc metrics`, and the clock times elsewhere."""
+    counts: dict[str, Any] = {
+        "rows": {"expected": manifest.expected, "written": manifest.rows, "rejected": manifest.rejects}
+    }
+    if stage.summary is not None:
+        counts.update(stage.summary(context, context.layout.folder(stage.output)))
+    write_json(context.layout.metrics(stage.name), counts)
+    times = {"seconds": round(seconds, 3), "made": made, "adopted": total - made}
+    write_json(context.layout.timings(stage.name), times)
+
+
+def run_whole(stage: WholeStage, context: Context) -> Manifest:
+    """Run a stage that needs all rows at once; its finished folder is adopted while nothing that decides it changed."""
+    facts = whole_facts(stage, context)
+    scratch = context.layout.scratch(stage.name)
+    finished = scratch / fingerprint(facts)[:16]
+    started = time.monotonic()
+    with locked(scratch / ".lock"):
+        remove_temporaries(scratch)
+        made = not _is_whole(finished)
+        if made:
+            _build(stage, context, facts, finished)
+        manifest = read_manifest(finished / "out")
+        refuse_too_many_rejects(stage, context, manifest)
+        out = finished / "out"
+        assemble(
+            context.layout.folder(stage.output), {entry.file: out / entry.file for entry in manifest.files}, manifest
+        )
+        rejects = {path.name: path for path in finished.glob("*.parquet")} if manifest.rejects else {}
+        assemble(context.layout.rejects(stage.name), rejects, None)
+        record(stage, context, manifest, int(made), 1, time.monotonic() - started)
+    return manifest
+
+
+def whole_facts(stage: WholeStage, context: Context) -> dict[str, Any]:
+    """Return all that decides the output of a whole stage."""
+    return {"limit": context.limit, **stage_facts(stage, context)}
+
+
+def _is_whole(finished: Path) -> bool:
+    try:
+        check_files(finished / "out", read_manifest(finished / "out"))
+    except (VcrdError, OSError):
+        return False
+    return True
+
+
+def _build(stage: WholeStage, context: Context, facts: Mapping[str, Any], finished: Path) -> None:
+    building = finished.parent / f".tmp-{os.getpid()}-{finished.name}"
+    out = building / "out"
+    out.mkdir(parents=True)
+    result = stage.build(context, out)
+    entries = [
+        replace(entry, sha256=sha256_file(out / entry.file), fingerprint=finished.name) for entry in result.files
+    ]
+    for entry in entries:
+        fsync_path(out / entry.file)
+    if result.rejects:
+        write_rejects(building / shard_file(0), result.rejects)
+    write_manifest(
+        out,
+        Manifest(artefact=stage.output, stage=stage.name, stage_version=stage.version, provenance=facts, files=entries),
+    )
+    shutil.rmtree(finished, ignore_errors=True)
+    building.rename(finished)
+    fsync_path(finished.parent)

@@ -1,0 +1,134 @@
+"""Shards: which there are, what decides each, and how one is committed to scratch.
+
+A shard in scratch is three files named after its fingerprint: rows, rejects, and an entry written last. The entry is
+what makes the shard exist; it is adopted only while both checksums in it hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.stage import Context, ShardedStage, ShardResult, Stage
+from vcrd.errors import SchemaError, VcrdError
+from vcrd.io.files import fingerprint, read_json, sha256_file, write_json
+from vcrd.io.manifest import FileEntry, read_manifest
+from vcrd.io.parquet import as_row, table_from_rows, write_table
+from vcrd.io.rejects import REJECTS_SCHEMA, Reject, count_reasons
+
+
+def shard_file(index: int) -> str:
+    """Return a shard's file name: `part-00007.parquet`."""
+    return f"part-{index:05d}.parquet"
+
+
+def shard_of(key: str, num_shards: int) -> int:
+    """Deal a record to a shard by its id alone, so that another record moves nothing."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % num_shards
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A shard to be made or adopted: its file, and the digest of all that decides its content."""
+
+    file: str
+    fingerprint: str
+    scratch: Path
+
+    @property
+    def rows_path(self) -> Path:
+        """Rows in scratch."""
+        return self.scratch / f"{Path(self.file).stem}-{self.fingerprint[:16]}.parquet"
+
+    @property
+    def rejects_path(self) -> Path:
+        """Rejects in scratch."""
+        return self.rows_path.with_suffix(".rejects.parquet")
+
+    @property
+    def entry_path(self) -> Path:
+        """The entry that makes the shard exist."""
+        return self.rows_path.with_suffix(".json")
+
+
+def stage_facts(stage: Stage, context: Context) -> dict[str, Any]:
+    """Return all that decides a stage's output, beside the inputs that it reads shard by shard."""
+    settings = context.settings
+    return {
+        "stage": stage.name,
+        "stage_version": stage.version,
+        "seed": settings.seed,
+        "num_shards": settings.run.num_shards,
+        "params": {name: settings.plain[name] for name in stage.sections},
+        "inputs": {name: read_manifest(context.inputs.folder(name)).content for name in stage.whole_inputs},
+        "sample": sorted(context.only_problems) if context.only_problems is not None else None,
+        **stage.facts(context),
+    }
+
+
+def plan_shards(stage: ShardedStage, context: Context) -> list[ShardTask]:
+    """List a stage's shards, one for each shard of its inputs."""
+    facts = {**stage_facts(stage, context), "schema": stage.kind.schema.to_string()}
+    manifests = {kind.name: read_manifest(context.inputs.folder(kind.name)) for kind in stage.sharded_inputs}
+    digests = {name: {entry.file: entry.sha256 for entry in manifest.files} for name, manifest in manifests.items()}
+    names = sorted(set().union(*digests.values()))
+    for name, files in digests.items():
+        if missing := [file for file in names if file not in files]:
+            raise SchemaError(f"lacks {missing[0]}, which another input of {stage.name} has", file=name)
+    scratch = context.layout.scratch(stage.name)
+    return [
+        ShardTask(
+            file, fingerprint({**facts, "shard": {name: files[file] for name, files in digests.items()}}), scratch
+        )
+        for file in names
+    ]
+
+
+def adopt(task: ShardTask) -> FileEntry | None:
+    """Return the entry of a shard that is whole in scratch; None where it has to be made."""
+    if not task.entry_path.is_file():
+        return None
+    try:
+        value = read_json(task.entry_path)
+        entry = FileEntry(**value["entry"])
+        whole = (
+            entry.fingerprint == task.fingerprint
+            and sha256_file(task.rows_path) == entry.sha256
+            and sha256_file(task.rejects_path) == value["rejects_sha256"]
+        )
+    except (VcrdError, OSError, KeyError, TypeError):
+        return None
+    return entry if whole else None
+
+
+def commit(task: ShardTask, result: ShardResult, schema: Any, key: str) -> FileEntry:
+    """Write a shard's rows, then its rejects, then the entry."""
+    check_counts(task.file, result.records, result.rejects, result.expected, key)
+    write_table(task.rows_path, table_from_rows([as_row(record) for record in result.records], schema, task.file))
+    write_rejects(task.rejects_path, result.rejects)
+    entry = FileEntry(
+        file=task.file,
+        sha256=sha256_file(task.rows_path),
+        fingerprint=task.fingerprint,
+        rows=len(result.records),
+        expected=result.expected,
+        rejects=count_reasons(result.rejects),
+    )
+    write_json(task.entry_path, {"entry": asdict(entry), "rejects_sha256": sha256_file(task.rejects_path)})
+    return entry
+
+
+def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
+    """Write rejected rows beside nothing but their kind."""
+    write_table(path, table_from_rows([as_row(item) for item in rejects], REJECTS_SCHEMA, path.name))
+
+
+def check_counts(name: str, records: Sequence[object], rejects: Sequence[Reject], expected: int, key: str) -> None:
+    """Hold a stage to its promise: rows expected = rows written + rejects, every id once."""
+    if len(records) + len(rejects) != expected:
+        raise AssertionError(f"{name}: {expected} rows expected, {len(records)} written, {len(rejects)} rejected")
+    if len({getattr(record, key) for record in records}) != len(records):
+        raise AssertionError(f"{name}: a {key} occurs twice")

@@ -1,0 +1,151 @@
+"""What a stage is: its name, what it reads and writes, and the functions that do its work.
+
+A *sharded* stage turns shard i of its inputs into shard i of its output, problem by problem. A *whole* stage needs all
+rows at once. Both are pure: same inputs, parameters and seed, same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+
+from pipeline.layout import Layout
+from pipeline.params import Settings
+from vcrd.io.manifest import FileEntry
+from vcrd.io.parquet import read_rows, shard_files
+from vcrd.io.rejects import Reject
+
+T = TypeVar("T")
+
+
+class TableKind(Protocol[T]):
+    """What the conveyor must know of a kind of data set."""
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+
+    @property
+    def key(self) -> str:
+        """Column of the unique id."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of every shard."""
+
+    def parse(self, rows: list[dict[str, Any]], /) -> list[T]:
+        """Turn rows into records."""
+
+
+def no_progress(tokens: int) -> None:
+    """Ignore progress."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the functions of a stage may know of the run (picklable: it travels to workers)."""
+
+    settings: Settings
+    layout: Layout
+    inputs: Layout
+    limit: int | None = None
+    only_problems: frozenset[str] | None = None
+
+    def read(self, kind: TableKind[T]) -> list[T]:
+        """Read all shards of an input."""
+        return self.select(kind, shard_files(self.inputs.folder(kind.name)))
+
+    def select(self, kind: TableKind[T], files: Sequence[Path]) -> list[T]:
+        """Read some shards of an input, only the sampled problems where a sample is run."""
+        rows = read_rows(files, kind.schema)
+        if self.only_problems is not None and "problem_id" in kind.schema.names:
+            rows = [row for row in rows if row["problem_id"] in self.only_problems]
+        return kind.parse(rows)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Shard i of every sharded input."""
+
+    context: Context
+    file: str
+    progress: Callable[[int], None] = no_progress
+
+    def read(self, kind: TableKind[T]) -> list[T]:
+        """Read this shard of an input."""
+        return self.context.select(kind, [self.context.inputs.folder(kind.name) / self.file])
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What came of a shard: records written, rejects, and how many there should be in all."""
+
+    records: Sequence[object]
+    rejects: Sequence[Reject]
+    expected: int
+
+
+@dataclass(frozen=True)
+class WholeResult:
+    """What came of a whole stage: the files it wrote into its folder (without their checksums), and rejects."""
+
+    files: Sequence[FileEntry]
+    rejects: Sequence[Reject] = ()
+
+
+def no_facts(context: Context) -> Mapping[str, Any]:
+    """Nothing beside inputs and parameters decides the output."""
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Fields shared by both forms.
+
+    Attributes:
+        name: Of its module and of its key in dvc.yaml.
+        version: Raised by hand when the same inputs and parameters would give another output.
+        sections: Parameter sections it reads; all of them are in its fingerprint.
+        output: Name of the folder it writes.
+        whole_inputs: Folders of which every byte counts for every shard.
+        facts: More that decides the output (models' fingerprints), checked before anything is loaded; may refuse.
+        summary: Measures for `dvc metrics`, read off the finished folder.
+        sample_kind: Input whose first problems are a sample (`--limit`).
+    """
+
+    name: str
+    version: int
+    sections: Mapping[str, type]
+    output: str
+    whole_inputs: Sequence[str] = ()
+    facts: Callable[[Context], Mapping[str, Any]] = no_facts
+    summary: Callable[[Context, Path], Mapping[str, Any]] | None = None
+    sample_kind: TableKind[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardedStage(Stage):
+    """Shard i of the inputs becomes shard i of the output.
+
+    Attributes:
+        kind: Of the output's rows.
+        sharded_inputs: Kinds of the inputs read shard by shard.
+        load: Makes what every shard needs (an engine, a tokenizer), once per worker.
+        work: Does one shard.
+    """
+
+    kind: TableKind[Any]
+    sharded_inputs: Sequence[TableKind[Any]]
+    load: Callable[[Context], Any]
+    work: Callable[[Any, Shard], ShardResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeStage(Stage):
+    """Writes its output folder in one piece: `build(context, empty folder)`."""
+
+    build: Callable[[Context, Path], WholeResult]

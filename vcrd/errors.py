@@ -1,0 +1,51 @@
+"""The kinds of error: the user can fix it, the data is broken, someone else is writing.
+
+Everything else that is raised is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VcrdError(Exception):
+    """Base of the expected errors; `exit_code` is what a command ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(VcrdError):
+    """The user can fix it: names the value, the limit and the remedy in one line."""
+
+    exit_code = 2
+
+
+class SchemaError(VcrdError):
+    """The data is broken beyond a record: names file, column and row where they are known."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, file: object = None, column: str | None = None, row: int | None = None) -> None:
+        """Put what is known of the place in front of `message`."""
+        place = [
+            f"{name} {value}" for name, value in (("file", file), ("column", column), ("row", row)) if value is not None
+        ]
+        super().__init__(f"{', '.join(place)}: {message}" if place else message)
+
+
+class BusyError(VcrdError):
+    """Another process is writing the same thing; nothing was changed (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest of `known`, or the list of them.
+
+    >>> did_you_mean("temprature", ["temperature", "top_p"])
+    "; did you mean 'temperature'?"
+    """
+    names = sorted(known)
+    nearest = difflib.get_close_matches(given, names, n=1)
+    return f"; did you mean '{nearest[0]}'?" if nearest else f"; known: {', '.join(names)}"

@@ -1,0 +1,1 @@
+"""Files: atomic writes, Parquet shards, manifests, locks, progress."""

@@ -1,0 +1,89 @@
+"""Writing a file so that a reader sees all of it or nothing, whatever is killed when.
+
+Guaranteed: after `atomic_write` returns, the file's bytes and its name survive a crash; before that, the old file (or
+none) is what a reader sees. Not guaranteed: anything on a file system without atomic rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vcrd.errors import ConfigError, SchemaError
+
+_TEMPORARY = ".tmp-"
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file's or a folder's entry to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write(path: Path, write: Callable[[Path], None], check: Callable[[Path], None] | None = None) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it, `check` it as reopened, and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{_TEMPORARY}{os.getpid()}-{path.name}"
+    try:
+        write(temporary)
+        fsync_path(temporary)
+        if check is not None:
+            check(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_path(path.parent)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what killed writers left in `folder`; only the holder of its lock may call this."""
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` atomically, keys in the order given, one newline at the end."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ConfigError: There is no such file.
+        SchemaError: It is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing; run the stage that writes it") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SchemaError(f"not JSON ({error})", file=path) from error
+    if not isinstance(value, dict):
+        raise SchemaError(f"expected a JSON object, got {type(value).__name__}", file=path)
+    return value
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(value: object) -> str:
+    """Return a hex digest of a JSON-able value; equal values have equal digests, whatever the order of their keys."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

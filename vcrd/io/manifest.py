@@ -1,0 +1,119 @@
+"""The manifest of a data set folder: what lies in it, how it was made, and the checksums to prove it.
+
+Rows expected = rows written + rejects, per shard and in all. A folder is whole when its `_manifest.json` is there and
+every checksum in it holds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vcrd.errors import SchemaError
+from vcrd.io.files import fingerprint, read_json, sha256_file, write_json
+
+MANIFEST_NAME = "_manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One file of a folder.
+
+    Attributes:
+        file: Name in the folder.
+        sha256: Of its bytes.
+        fingerprint: Of everything that decided its content.
+        rows: Rows written (0 for a file that is no table).
+        expected: Rows that inputs and parameters called for.
+        rejects: Rejected rows by reason.
+    """
+
+    file: str
+    sha256: str
+    fingerprint: str
+    rows: int = 0
+    expected: int = 0
+    rejects: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """All files of a folder, and the stage that wrote them."""
+
+    artefact: str
+    stage: str
+    stage_version: int
+    provenance: Mapping[str, Any]
+    files: Sequence[FileEntry]
+
+    @property
+    def rows(self) -> int:
+        """Rows written in all shards."""
+        return sum(entry.rows for entry in self.files)
+
+    @property
+    def expected(self) -> int:
+        """Rows expected in all shards."""
+        return sum(entry.expected for entry in self.files)
+
+    @property
+    def rejects(self) -> dict[str, int]:
+        """Rejected rows by reason in all shards."""
+        counts: Counter[str] = Counter()
+        for entry in self.files:
+            counts.update(entry.rejects)
+        return dict(sorted(counts.items()))
+
+    @property
+    def content(self) -> str:
+        """Digest of the content alone: the same bytes give the same digest, however they were made."""
+        return fingerprint([[entry.file, entry.sha256] for entry in self.files])
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write it, the last act of filling a folder."""
+    totals = {"rows": manifest.rows, "expected": manifest.expected, "rejects": manifest.rejects}
+    write_json(
+        folder / MANIFEST_NAME,
+        {
+            "artefact": manifest.artefact,
+            "stage": manifest.stage,
+            "stage_version": manifest.stage_version,
+            **totals,
+            "provenance": dict(manifest.provenance),
+            "files": [asdict(entry) for entry in manifest.files],
+        },
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read it back.
+
+    Raises:
+        ConfigError: The folder has none.
+        SchemaError: It is not a manifest.
+    """
+    value = read_json(folder / MANIFEST_NAME)
+    try:
+        return Manifest(
+            artefact=value["artefact"],
+            stage=value["stage"],
+            stage_version=value["stage_version"],
+            provenance=value["provenance"],
+            files=[FileEntry(**entry) for entry in value["files"]],
+        )
+    except (KeyError, TypeError) as error:
+        raise SchemaError(f"not a manifest ({error!r})", file=folder / MANIFEST_NAME) from error
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file's checksum with the manifest; the first that differs is a `SchemaError`."""
+    for entry in manifest.files:
+        path = folder / entry.file
+        if not path.is_file():
+            raise SchemaError("named in the manifest but missing", file=path)
+        if sha256_file(path) != entry.sha256:
+            raise SchemaError("differs from the manifest's checksum", file=path)

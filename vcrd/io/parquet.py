@@ -1,0 +1,100 @@
+"""Parquet with an explicit schema, zstd and page checksums; the one place that reads and writes it.
+
+Without page checksums a flipped bit is read back as wrong data; with them it is a `SchemaError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vcrd.errors import ConfigError, SchemaError
+from vcrd.io.files import atomic_write
+
+ROW_GROUP_ROWS = 4096
+
+
+def as_row(record: object) -> dict[str, Any]:
+    """Turn a dataclass record into a row, without copying its values."""
+    return {item.name: getattr(record, item.name) for item in fields(record)}  # type: ignore[arg-type]
+
+
+def table_from_rows(rows: Sequence[dict[str, Any]], schema: pa.Schema, name: str) -> pa.Table:
+    """Build a table of exactly `schema`; a value that does not fit is a `SchemaError` that names its column and row."""
+    columns = []
+    for field in schema:
+        try:
+            column = pa.array([row[field.name] for row in rows], type=field.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, KeyError) as error:
+            raise SchemaError(f"expected {field.type} ({error})", file=name, column=field.name) from error
+        if not field.nullable and column.null_count:
+            first = column.is_null().to_pylist().index(True)
+            raise SchemaError("a required value is missing", file=name, column=field.name, row=first)
+        columns.append(column)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write `table` atomically; it is reopened and its rows and schema are compared before it gets its name."""
+
+    def write(temporary: Path) -> None:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True, row_group_size=ROW_GROUP_ROWS)
+
+    def check(temporary: Path) -> None:
+        metadata = pq.read_metadata(temporary)
+        if metadata.num_rows != table.num_rows or not metadata.schema.to_arrow_schema().equals(table.schema):
+            raise SchemaError("what was written does not read back", file=path)
+
+    atomic_write(path, write, check)
+
+
+def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one shard, checking every page's checksum and, where given, the schema.
+
+    Raises:
+        ConfigError: There is no such file.
+        SchemaError: A checksum or the schema does not hold.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if schema is not None and not file.schema_arrow.equals(schema):
+                raise SchemaError(_difference(schema, file.schema_arrow), file=path)
+            return file.read(columns=columns)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} is missing; run the stage that writes it") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SchemaError(f"cannot be read: {error}", file=path) from error
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Return the shards of a data set folder in their order.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise ConfigError(f"{folder} holds no *.parquet; run the stage that writes it")
+    return files
+
+
+def read_rows(files: Iterable[Path], schema: pa.Schema) -> list[dict[str, Any]]:
+    """Read whole shards as rows."""
+    return [row for file in files for row in read_table(file, schema).to_pylist()]
+
+
+def _difference(expected: pa.Schema, got: pa.Schema) -> str:
+    missing = [name for name in expected.names if name not in got.names]
+    extra = [name for name in got.names if name not in expected.names]
+    types = [
+        f"{name} is {got.field(name).type} instead of {expected.field(name).type}"
+        for name in expected.names
+        if name in got.names and got.field(name) != expected.field(name)
+    ]
+    parts = [f"missing columns {missing}" if missing else "", f"unknown columns {extra}" if extra else "", *types]
+    return "; ".join(part for part in parts if part) or "columns are in another order"

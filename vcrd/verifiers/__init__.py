@@ -1,0 +1,1 @@
+"""Rule verifiers: each says valid, invalid or abstains, with a reason."""
