@@ -82,8 +82,8 @@ def refuse_too_many_rejects(stage: Stage, context: Context, manifest: Manifest) 
     if rejected > limit * manifest.expected:
         reasons = ", ".join(f"{reason} {count}" for reason, count in manifest.rejects.items())
         raise SchemaError(
-            f"{stage.name} rejected {rejected} of {manifest.expected} rows ({reasons}), above the limit of {limit:.0%}; mend "
-            " the input, or raise run.max_reject_share"
+            f"{stage.name} rejected {rejected} of {manifest.expected} rows ({reasons}); the limit is {limit:.0%}; "
+            "mend the input, or raise run.max_reject_share"
         )
 
 

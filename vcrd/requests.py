@@ -9,6 +9,7 @@ Axis letters: T tokens, K kept candidates per token, P read positions, C classes
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,11 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
+
+
+def derive_seed(run_seed: int, record_id: str) -> int:
+    """Return the seed of one record's random choices, in [0, 2^31): by hash, so that no two records' overlap."""
+    return int.from_bytes(hashlib.sha256(f"{run_seed}:{record_id}".encode()).digest()[:4], "big") >> 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

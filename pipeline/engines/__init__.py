@@ -1,0 +1,53 @@
+"""Engines: they answer requests on token ids. Heavy packages are imported when an engine is loaded."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from pipeline.engines.base import Engine, EngineParams, ModelRef, Task, check_model
+from vcrd.errors import ConfigError
+
+__all__ = ["Engine", "EngineParams", "EnginePool", "ModelRef", "Task", "load_engine"]
+
+
+def load_engine(params: EngineParams, model: ModelRef, task: Task) -> Engine:
+    """Load a model; an engine for `generate` also scores.
+
+    Raises:
+        ConfigError: The model is not there, or the engine's package is not installed.
+    """
+    check_model(model)
+    package = "vllm" if params.name == "vllm" else "transformers"
+    if find_spec(package) is None:
+        raise ConfigError(f"engine.name is {params.name}, but {package} is not installed; see the README, or change it")
+    if params.name == "vllm":
+        from pipeline.engines.vllm import VllmEngine
+
+        return VllmEngine(params, model, task)
+    from pipeline.engines.transformers import TransformersEngine
+
+    return TransformersEngine(params, model, task)
+
+
+class EnginePool:
+    """Keeps loaded engines; of vllm's, which take all the memory they are given, one at a time."""
+
+    def __init__(self, params: EngineParams) -> None:
+        """Start empty."""
+        self._params = params
+        self._engines: dict[tuple[ModelRef, Task], Engine] = {}
+
+    def get(self, model: ModelRef, task: Task = "generate") -> Engine:
+        """Return the engine of a model, loading it where it is not there."""
+        key = (model, task)
+        if key not in self._engines:
+            if self._params.name == "vllm":
+                self.close()
+            self._engines[key] = load_engine(self._params, model, task)
+        return self._engines[key]
+
+    def close(self) -> None:
+        """Free all of them."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()

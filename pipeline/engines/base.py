@@ -1,0 +1,124 @@
+"""What an engine is, what it can be told, and which requests it refuses before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+from annotated_types import Ge, Gt, Le
+
+from vcrd.errors import ConfigError
+from vcrd.requests import (
+    Classification,
+    ClassifyRequest,
+    Failure,
+    GenerateRequest,
+    Generation,
+    ScoreRequest,
+    Scores,
+)
+
+Task = Literal["generate", "classify"]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineParams:
+    """How models are run."""
+
+    name: Literal["transformers", "vllm"]
+    """transformers: CPU or GPU, no server; vllm: in process, streaming."""
+    dtype: Literal["float32", "bfloat16", "float16"]
+    """Of the weights and activations; softmax statistics are always float32."""
+    device: Literal["auto", "cpu", "cuda"]
+    """auto takes a GPU where there is one."""
+    threads: Annotated[int, Ge(1)]
+    """CPU threads of an engine; sums depend on it, so it is part of what decides the output."""
+    batch_size: Annotated[int, Ge(1)]
+    """Sequences run together."""
+    max_in_flight: Annotated[int, Ge(1)]
+    """Requests that vllm holds at a time; the rest waits."""
+    max_model_len: Annotated[int, Ge(1)] | None
+    """Longest sequence; null: what the model was made for."""
+    gpu_memory_utilization: Annotated[float, Gt(0), Le(1)]
+    """Share of a GPU's memory that vllm takes."""
+    tensor_parallel_size: Annotated[int, Ge(1)]
+    """GPUs per engine (vllm)."""
+    kv_cache_gib: Annotated[int, Ge(1)]
+    """Memory for vllm's cache where it runs on CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A local folder, or a Hub name at a revision."""
+
+    path: str
+    revision: str | None = None
+
+
+class Engine(Protocol):
+    """Answers requests on token ids, in their order; a request that fails disturbs no other."""
+
+    def generate(self, requests: Sequence[GenerateRequest], progress: Progress = ...) -> list[Generation | Failure]:
+        """Continue prompts."""
+
+    def score(self, requests: Sequence[ScoreRequest], progress: Progress = ...) -> list[Scores | Failure]:
+        """Give log-probabilities of given tokens."""
+
+    def classify(self, requests: Sequence[ClassifyRequest], progress: Progress = ...) -> list[Classification | Failure]:
+        """Give class probabilities at given tokens."""
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+
+
+def silent(tokens: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model can take: ids below `vocabulary_size`, at most `max_length` tokens."""
+
+    vocabulary_size: int
+    max_length: int
+
+    def refuse_generate(self, request: GenerateRequest) -> Failure | None:
+        """Say why a prompt cannot be continued."""
+        longest = len(request.prompt_ids) + request.sampling.max_tokens
+        return self._refuse(request.id, request.prompt_ids, longest)
+
+    def refuse_score(self, request: ScoreRequest) -> Failure | None:
+        """Say why tokens cannot be scored."""
+        if not 1 <= request.start <= len(request.token_ids):
+            return Failure(id=request.id, reason="bad_position", message=f"start {request.start}")
+        return self._refuse(request.id, request.token_ids, len(request.token_ids))
+
+    def refuse_classify(self, request: ClassifyRequest) -> Failure | None:
+        """Say why tokens cannot be classified."""
+        if any(not 0 <= position < len(request.token_ids) for position in request.read_positions):
+            return Failure(id=request.id, reason="bad_position", message=f"positions {list(request.read_positions)}")
+        return self._refuse(request.id, request.token_ids, len(request.token_ids))
+
+    def _refuse(self, name: str, token_ids: Sequence[int], longest: int) -> Failure | None:
+        if not token_ids:
+            return Failure(id=name, reason="empty_prompt", message="no token")
+        if not 0 <= min(token_ids) <= max(token_ids) < self.vocabulary_size:
+            message = f"ids must be below {self.vocabulary_size}, got {min(token_ids)}..{max(token_ids)}"
+            return Failure(id=name, reason="token_out_of_vocabulary", message=message)
+        if longest > self.max_length:
+            return Failure(id=name, reason="too_long", message=f"{longest} tokens, the limit is {self.max_length}")
+        return None
+
+
+def check_model(model: ModelRef) -> None:
+    """Refuse what cannot be a model: a folder that is not there or holds no configuration."""
+    folder = Path(model.path)
+    looks_local = model.path.startswith(("/", ".", "~")) or model.path.count("/") != 1
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"model {model.path!r}: the folder has no config.json; give a saved transformers model")
+    elif looks_local:
+        raise ConfigError(f"model {model.path!r}: no such folder; give a local folder or a Hub name (org/name)")

@@ -1,0 +1,121 @@
+"""Calibration: from the validities of both next steps to what is learned there, and how strongly.
+
+A strength is a pure function of (v_target, v_other) in a registry; add your own with `register_strength`. The formulas
+are ours, not the paper's. Axis letter: N prefixes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt
+from numpy.typing import NDArray
+
+from vcrd.errors import ConfigError, did_you_mean
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationParams:
+    """Which step is the target, and its strength."""
+
+    own_steps: Literal["when_better", "never", "only"]
+    """The student's own step is the target when it is the more valid one, never, or always (a control)."""
+    strength: str
+    """Name in the registry: validity, gap_sigmoid, bilinear, ratio, gap_relu, uniform, shuffled."""
+    tau: Annotated[float, Gt(0)]
+    """Temperature of gap_sigmoid, in logits."""
+    rho: Annotated[float, Ge(0)]
+    """Share that bilinear leaves where both steps are valid."""
+
+
+Strength = Callable[[Floats, Floats, CalibrationParams], Floats]
+STRENGTHS: dict[str, Strength] = {}
+CONTROLS = ("uniform", "shuffled")
+
+
+def register_strength(name: str) -> Callable[[Strength], Strength]:
+    """Add a strength function to the registry."""
+
+    def register(function: Strength) -> Strength:
+        STRENGTHS[name] = function
+        return function
+
+    return register
+
+
+def choose_target(teacher_N: Floats, student_N: Floats, own_steps: str) -> NDArray[np.bool_]:
+    """Return True [N] where the student's own step is the target; a tie goes to the teacher.
+
+    >>> choose_target(np.array([0.9, 0.2]), np.array([0.5, 0.8]), "when_better").tolist()
+    [False, True]
+    """
+    if own_steps == "when_better":
+        return np.asarray(student_N > teacher_N)
+    return np.full(len(teacher_N), own_steps == "only")
+
+
+def step_strength(
+    target_N: Floats, other_N: Floats, proved_invalid_N: NDArray[np.bool_], params: CalibrationParams
+) -> Floats:
+    """Return the strength [N] of each target step; 0 where a rule proved it invalid, but under the two controls.
+
+    Raises:
+        ConfigError: There is no strength of this name.
+    """
+    if params.strength not in STRENGTHS:
+        raise ConfigError(f"unknown strength {params.strength!r}{did_you_mean(params.strength, STRENGTHS)}")
+    strengths = STRENGTHS[params.strength](target_N, other_N, params)
+    return strengths if params.strength in CONTROLS else np.where(proved_invalid_N, 0.0, strengths)
+
+
+@register_strength("validity")
+def validity_strength(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
+    """v_target."""
+    return target_N
+
+
+@register_strength("gap_sigmoid")
+def gap_sigmoid(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
+    """v_target * sigmoid((logit v_target - logit v_other) / tau)."""
+    gap = (_logit(target_N) - _logit(other_N)) / params.tau
+    return np.asarray(target_N / (1 + np.exp(-gap)))
+
+
+@register_strength("bilinear")
+def bilinear(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
+    """v_target (1 - v_other) + rho v_target v_other."""
+    return target_N * (1 - other_N) + params.rho * target_N * other_N
+
+
+@register_strength("ratio")
+def ratio(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
+    """v_target^2 / (v_target + v_other + eps)."""
+    return target_N**2 / (target_N + other_N + 1e-6)
+
+
+@register_strength("gap_relu")
+def gap_relu(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
+    """max(v_target - v_other, 0)."""
+    return np.maximum(target_N - other_N, 0.0)
+
+
+@register_strength("uniform")
+def uniform(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
+    """1 (a control)."""
+    return np.ones_like(target_N)
+
+
+@register_strength("shuffled")
+def shuffled(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
+    """v_target permuted over rows (a control): the same strengths, fallen elsewhere."""
+    return np.random.default_rng(0).permutation(target_N)
+
+
+def _logit(probabilities: Floats) -> Floats:
+    clipped = np.clip(probabilities, 1e-4, 1 - 1e-4)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))

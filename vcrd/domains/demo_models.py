@@ -1,0 +1,45 @@
+"""Make the demo's two models again: `python -m vcrd.domains.demo_models OUT_DIR` (a few minutes on two cores)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import get_args
+
+from vcrd.domains.demo_math import Role, build_tokenizer, pretraining_texts
+from vcrd.training.pretrain import PretrainParams, pretrain
+
+N_TERMS = 4
+TEXTS = 40_000
+SEEDS = {"student": 1, "teacher": 2}
+SHAPE = PretrainParams(
+    hidden_size=128,
+    layers=2,
+    heads=4,
+    intermediate_size=512,
+    max_position=256,
+    steps=700,
+    batch_size=64,
+    learning_rate=3e-3,
+)
+
+
+def make(output_dir: Path, role: Role) -> None:
+    """Train one role's model into `output_dir / role`."""
+    texts = pretraining_texts(role, N_TERMS, TEXTS, SEEDS[role])
+    pretrain(
+        texts,
+        build_tokenizer(),
+        SHAPE,
+        output_dir / role,
+        seed=SEEDS[role],
+        log=lambda line: sys.stderr.write(f"{role}: {line}\n") and None,
+    )
+
+
+if __name__ == "__main__":
+    import torch
+
+    torch.set_num_threads(1)  # the result depends on it
+    for each in sys.argv[2:] or get_args(Role):
+        make(Path(sys.argv[1]), each)

@@ -1,0 +1,102 @@
+"""Evaluation: greedy answers to held-out problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from vcrd.io.rejects import Reject, reject
+from vcrd.metrics import wilson_interval
+from vcrd.prompts import PromptParams, prompt_ids
+from vcrd.records import EvaluatedProblem, Problem
+from vcrd.requests import Failure, GenerateRequest, Generation, Sampling
+from vcrd.steps import cut_steps
+from vcrd.tokenization import Decode
+from vcrd.verifiers.base import VALID, Verifier
+
+Oracle = Callable[[str, Sequence[str], str], bool]
+
+MODELS = ("before", "after", "teacher")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationParams:
+    """How the models are tested."""
+
+    max_tokens: Annotated[int, Ge(1)]
+    """Per answer."""
+
+
+def evaluation_requests(
+    problems: Sequence[Problem], model: str, tokenizer: Any, prompts: PromptParams, params: EvaluationParams
+) -> list[GenerateRequest]:
+    """Ask one model for a greedy answer to every problem."""
+    sampling = Sampling(max_tokens=params.max_tokens, temperature=0.0)
+    return [
+        GenerateRequest(
+            id=f"{problem.problem_id}/{model}",
+            prompt_ids=prompt_ids(problem, tokenizer, prompts),
+            seed=0,
+            sampling=sampling,
+        )
+        for problem in problems
+    ]
+
+
+def read_evaluation(
+    problems: Sequence[Problem],
+    model: str,
+    answers: Sequence[Generation | Failure],
+    decode: Decode,
+    verifier: Verifier,
+    oracle: Oracle | None,
+) -> tuple[list[EvaluatedProblem], list[Reject]]:
+    """Judge the answers; an exact oracle, where the domain has one, judges their steps too."""
+    rows: list[EvaluatedProblem] = []
+    rejects: list[Reject] = []
+    for problem, answer in zip(problems, answers, strict=True):
+        if isinstance(answer, Failure):
+            rejects.append(reject(answer.id, answer.reason, answer.message))
+            continue
+        text = decode(answer.token_ids)
+        rows.append(
+            EvaluatedProblem(
+                evaluation_id=answer.id,
+                problem_id=problem.problem_id,
+                model=model,
+                text=text,
+                finish_reason=answer.finish_reason,
+                outcome=verifier.verify_answer(problem, text).rule,
+                oracle_steps=_judge_steps(problem, answer, text, decode, oracle),
+            )
+        )
+    return rows, rejects
+
+
+def _judge_steps(problem: Problem, answer: Generation, text: str, decode: Decode, oracle: Oracle | None) -> list[bool]:
+    if oracle is None:
+        return []
+    ends = cut_steps(answer.token_ids, decode, ended=answer.finish_reason == "eos").char_ends
+    steps = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return [oracle(problem.prompt, steps[:index], step) for index, step in enumerate(steps)]
+
+
+def summarise(rows: Sequence[EvaluatedProblem]) -> dict[str, dict[str, Any]]:
+    """Return accuracy with its 95 % interval, and oracle step validity where there is one, by model."""
+    summary: dict[str, dict[str, Any]] = {}
+    for model in MODELS:
+        mine = [row for row in rows if row.model == model]
+        right = sum(row.outcome == VALID for row in mine)
+        low, high = wilson_interval(right, len(mine))
+        steps = [step for row in mine for step in row.oracle_steps]
+        summary[model] = {
+            "n": len(mine),
+            "accuracy": round(right / max(len(mine), 1), 6),
+            "low": round(low, 6),
+            "high": round(high, 6),
+            "step_validity": round(sum(steps) / len(steps), 6) if steps else None,
+        }
+    return summary

@@ -1,0 +1,56 @@
+"""Evidence: rule verdict, process reward score and position of every proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from vcrd.records import Evidence, Problem, Rollout, StepProposal
+from vcrd.verifiers.base import Verdict, Verifier
+
+
+def judge_proposal(problem: Problem, rollout: Rollout, proposal: StepProposal, verifier: Verifier) -> Verdict:
+    """Judge a proposal by rules alone.
+
+    The answer of a last step is no rule verdict on it: after an earlier slip a sound last step gives a wrong answer.
+    """
+    prefix = _prefix_text(rollout, proposal.step_index)
+    return verifier.verify_step(problem, prefix, proposal.text)
+
+
+def final_outcome(problem: Problem, rollout: Rollout, proposal: StepProposal, verifier: Verifier) -> int | None:
+    """Return the outcome of a solution that ends with this proposal; None where it does not end."""
+    if proposal.finish_reason != "eos":
+        return None
+    return verifier.verify_answer(problem, _prefix_text(rollout, proposal.step_index) + proposal.text).rule
+
+
+def _prefix_text(rollout: Rollout, step_index: int) -> str:
+    return rollout.text[: rollout.step_char_ends[step_index - 1]] if step_index else ""
+
+
+def make_evidence(
+    rollouts: Mapping[str, Rollout],
+    proposals: Sequence[StepProposal],
+    verdicts: Mapping[str, Verdict],
+    scores: Mapping[str, float],
+    policy: str,
+) -> list[Evidence]:
+    """Put the evidence of every proposal together; a proposal without a score keeps the rest of it."""
+    return [
+        Evidence(
+            proposal_id=proposal.proposal_id,
+            prefix_id=proposal.prefix_id,
+            rollout_id=proposal.rollout_id,
+            problem_id=proposal.problem_id,
+            split=proposal.split,
+            domain=proposal.domain,
+            policy=policy,
+            proposer=proposal.proposer,
+            step_index=proposal.step_index,
+            position=proposal.step_index / max(len(rollouts[proposal.rollout_id].step_ends), 1),
+            rule=verdicts[proposal.proposal_id].rule,
+            rule_reason=verdicts[proposal.proposal_id].reason,
+            score_prm=scores.get(proposal.proposal_id),
+        )
+        for proposal in proposals
+    ]

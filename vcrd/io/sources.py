@@ -1,0 +1,90 @@
+"""Rows from wherever problems or texts come from: JSON lines, a Parquet folder, a Hub data set.
+
+A *source card* (a YAML file) names a Hub data set: `hub`, `config`, `split`, `revision`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from vcrd.errors import ConfigError
+
+HUB_KEYS = {"hub", "config", "split", "revision"}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A row, or what stands in its place: where it is, its values, or the error that made it unreadable."""
+
+    place: str
+    values: Mapping[str, Any] | None
+    error: str = ""
+
+
+def read_file_rows(path: Path) -> Iterator[SourceRow]:
+    """Read a `.jsonl`, `.jsonl.gz` or `.parquet` file, or a folder of Parquet files; blank lines are no rows.
+
+    Raises:
+        ConfigError: There is nothing there, or it is of another kind.
+    """
+    if path.is_dir():
+        files = sorted(path.glob("**/*.parquet"))
+        if not files:
+            raise ConfigError(f"{path}: expected *.parquet files in this folder, found none")
+        return (row for file in files for row in _parquet_rows(file))
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file or folder; set the path to a .jsonl[.gz] file or a Parquet folder")
+    if path.name.endswith(".parquet"):
+        return _parquet_rows(path)
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return _json_rows(path)
+    raise ConfigError(f"{path}: expected .jsonl, .jsonl.gz, .parquet, a Parquet folder or a .yaml source card")
+
+
+def _json_rows(path: Path) -> Iterator[SourceRow]:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                values = json.loads(line.decode("utf-8"))
+            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+                yield SourceRow(f"line {number}", None, str(error))
+                continue
+            is_object = isinstance(values, dict)
+            yield SourceRow(f"line {number}", values if is_object else None, "" if is_object else "not a JSON object")
+
+
+def _parquet_rows(path: Path) -> Iterator[SourceRow]:
+    number = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(1024):
+            for values in batch.to_pylist():
+                number += 1
+                yield SourceRow(f"{path.name} row {number}", values)
+
+
+def read_hub_rows(card: Mapping[str, Any]) -> Iterator[SourceRow]:
+    """Stream a Hub data set at a pinned revision; no code of it runs.
+
+    Raises:
+        ConfigError: A key is missing, or the data set cannot be reached.
+    """
+    if missing := HUB_KEYS - set(card):
+        raise ConfigError(f"the source card of {card.get('hub')} lacks {sorted(missing)}")
+    from datasets import load_dataset
+
+    try:
+        data = load_dataset(card["hub"], card["config"], split=card["split"], revision=card["revision"], streaming=True)
+        for number, values in enumerate(data, start=1):
+            yield SourceRow(f"row {number}", values)
+    except (OSError, ValueError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise ConfigError(f"Hub data set {card['hub']} cannot be read ({text}); give a local file instead") from error

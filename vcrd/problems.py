@@ -1,0 +1,138 @@
+"""From rows of any shape to problems: columns mapped, ids from content, splits by hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from vcrd.io.rejects import Reject, reject
+from vcrd.io.sources import SourceRow
+from vcrd.records import Problem
+
+UNASSIGNED = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnParams:
+    """Which column of the source holds what; null: none does."""
+
+    prompt: str
+    """The problem's text."""
+    reference: str | None
+    """The answer, or a solution that ends with it."""
+    split: str | None
+    """train, prm, fit, judge or test."""
+    responses: str | None
+    """Finished rollouts: a list of texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitParams:
+    """Shares of the problems without a split of their own."""
+
+    train: Annotated[int, Ge(0)]
+    """What the student learns from."""
+    prm: Annotated[int, Ge(0)]
+    """Labels that train the process reward model."""
+    fit: Annotated[int, Ge(0)]
+    """Labels that reliability is fitted on."""
+    judge: Annotated[int, Ge(0)]
+    """Labels that reliability is reported on."""
+    test: Annotated[int, Ge(0)]
+    """Held out for evaluate_student."""
+
+
+SPLITS = ("train", "prm", "fit", "judge", "test")
+LABEL_SPLITS = ("prm", "fit", "judge")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemParams:
+    """Where the problems come from."""
+
+    path: str
+    """A .jsonl[.gz] file, a Parquet file or folder, or a .yaml source card (a Hub data set, a generator)."""
+    domain: str
+    """math."""
+    licence: str
+    """Of the problems, carried along."""
+    columns: ColumnParams
+    """Names in the source."""
+    limit: Annotated[int, Ge(1)] | None
+    """Only the first rows of the source."""
+    splits: SplitParams
+    """Proportions, not counts."""
+
+
+def make_problems(
+    rows: Iterable[SourceRow], params: ProblemParams, source: str, seed: int
+) -> tuple[list[Problem], list[Reject]]:
+    """Turn rows into problems, sorted by id; every row becomes one or a reject."""
+    problems: dict[str, Problem] = {}
+    rejects: list[Reject] = []
+    for row in rows:
+        made = _make_problem(row, params, source)
+        if isinstance(made, Problem) and made.problem_id in problems:
+            made = reject(row.place, "duplicate", f"same prompt and reference as {made.problem_id}", row=row.values)
+        if isinstance(made, Reject):
+            rejects.append(made)
+        else:
+            problems[made.problem_id] = made
+    ordered = [problems[key] for key in sorted(problems)]
+    return _assign_splits(ordered, params.splits, seed), rejects
+
+
+def _make_problem(row: SourceRow, params: ProblemParams, source: str) -> Problem | Reject:
+    if row.values is None:
+        return reject(row.place, "broken_json", row.error)
+    columns = params.columns
+    prompt = row.values.get(columns.prompt)
+    if not isinstance(prompt, str) or not prompt.strip():
+        return reject(row.place, "no_prompt", f"column {columns.prompt!r} holds no text", row=row.values)
+    reference = row.values.get(columns.reference) if columns.reference else None
+    if reference is not None and not isinstance(reference, (str, int, float)):
+        return reject(row.place, "bad_reference", f"expected text or a number, got {reference!r}", row=row.values)
+    responses: Any = (row.values.get(columns.responses) if columns.responses else None) or []
+    if not isinstance(responses, list) or not all(isinstance(item, str) for item in responses):
+        return reject(row.place, "bad_responses", f"column {columns.responses!r} is no list of texts", row=row.values)
+    split = row.values.get(columns.split, UNASSIGNED) if columns.split else UNASSIGNED
+    if split not in (*SPLITS, UNASSIGNED):
+        return reject(row.place, "bad_split", f"expected one of {SPLITS}, got {split!r}", row=row.values)
+    text = None if reference is None else str(reference)
+    try:
+        digest = hashlib.sha256("\x00".join((params.domain, prompt, text or "")).encode())
+    except UnicodeEncodeError as error:
+        return reject(row.place, "bad_text", str(error))
+    return Problem(
+        problem_id=digest.hexdigest()[:16],
+        domain=params.domain,
+        prompt=prompt,
+        reference=text,
+        split=split,
+        source=source,
+        licence=params.licence,
+        responses=responses,
+    )
+
+
+def _assign_splits(problems: Sequence[Problem], shares: SplitParams, seed: int) -> list[Problem]:
+    """Deal the open ones out in the order of a hash, each split getting its share."""
+    open_ones = [problem for problem in problems if problem.split == UNASSIGNED]
+    open_ones.sort(key=lambda item: hashlib.sha256(f"{seed}:split:{item.problem_id}".encode()).digest())
+    assigned = dict(zip((item.problem_id for item in open_ones), _deal(len(open_ones), shares), strict=True))
+    return [replace(item, split=assigned.get(item.problem_id, item.split)) for item in problems]
+
+
+def _deal(count: int, shares: SplitParams) -> list[str]:
+    sizes: Mapping[str, int] = {name: getattr(shares, name) for name in SPLITS}
+    total = sum(sizes.values()) or 1
+    dealt: list[str] = []
+    cumulative = 0
+    for name, size in sizes.items():
+        cumulative += size
+        dealt += [name] * (round(count * cumulative / total) - len(dealt))
+    return dealt + ["train"] * (count - len(dealt))

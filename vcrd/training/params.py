@@ -1,0 +1,38 @@
+"""The schedule of `train_student`, as params.yaml gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainParams:
+    """How the student learns the data set."""
+
+    epochs: Annotated[float, Gt(0)]
+    """Passes over the data set."""
+    learning_rate: Annotated[float, Gt(0)]
+    """Peak."""
+    warmup_steps: Annotated[int, Ge(0)]
+    """Optimiser steps up to the peak."""
+    lr_scheduler: Literal["linear", "cosine", "constant"]
+    """After the peak."""
+    batch_size: Annotated[int, Ge(1)]
+    """Examples per micro-batch and process."""
+    gradient_accumulation: Annotated[int, Ge(1)]
+    """Micro-batches per optimiser step."""
+    weight_decay: Annotated[float, Ge(0)]
+    """Of AdamW."""
+    max_grad_norm: Annotated[float, Gt(0)]
+    """Gradients are scaled down to this norm."""
+    kl_coef: Annotated[float, Ge(0), Le(1)]
+    """Share of the KL where there is a teacher signal; the rest is NLL."""
+    weight_normalization: Literal["tokens", "weights"]
+    """What a step's loss is divided by: supervised tokens, or the sum of their weights."""
+    dtype: Literal["float32", "bfloat16"]
+    """Of the weights."""
+    threads: Annotated[int, Ge(1)]
+    """CPU threads; sums depend on it."""
