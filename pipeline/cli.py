@@ -16,7 +16,7 @@ import click
 
 from pipeline.executors.local import die_with_dvc
 from pipeline.layout import Layout
-from pipeline.params import Settings, parse_settings, read_yaml
+from pipeline.params import Settings, parse_settings, read_yaml, sections_of
 from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.shards import adopt, plan_shards
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
@@ -93,10 +93,7 @@ def stages_of(package: str) -> dict[str, Stage]:
 
 def load_settings(path: Path, package: str) -> Settings:
     """Read and validate a parameter file against what all stages of a package read: a late section fails early."""
-    sections: dict[str, type] = {}
-    for stage in stages_of(package).values():
-        sections.update(stage.sections)
-    return parse_settings(read_yaml(path), sections, str(path))
+    return parse_settings(read_yaml(path), sections_of(stages_of(package).values()), str(path))
 
 
 def _context(stage: Stage, settings: Settings, limit: int | None, dry_run: bool) -> Context:
@@ -107,13 +104,15 @@ def _context(stage: Stage, settings: Settings, limit: int | None, dry_run: bool)
     context = replace(context, layout=layout.sample(), limit=limit)
     if stage.sample_kind is None or dry_run:
         return context
-    return replace(context, only_problems=_first_problems(layout.folder(stage.sample_kind.name), limit))
+    return replace(context, only_problems=_first_problems(stage, layout.folder(stage.sample_kind.name), limit))
 
 
-def _first_problems(folder: Path, limit: int) -> frozenset[str]:
+def _first_problems(stage: Stage, folder: Path, limit: int) -> frozenset[str]:
     found: dict[str, None] = {}
     for file in shard_files(folder):
-        found.update(dict.fromkeys(read_table(file, columns=["problem_id"]).column(0).to_pylist()))
+        rows = read_table(file, columns=["problem_id", "split"]).to_pylist()
+        wanted = [row for row in rows if not stage.sample_splits or row["split"] in stage.sample_splits]
+        found.update(dict.fromkeys(row["problem_id"] for row in wanted))
         if len(found) >= limit:
             break
     return frozenset(list(found)[:limit])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -81,6 +82,40 @@ def parse_settings(values: Mapping[str, Any], sections: Mapping[str, type], orig
         sections={name: parsed[name] for name in sections},
         plain=dict(values),
     )
+
+
+def sections_of(stages: Iterable[Any]) -> dict[str, type]:
+    """Return every section that some stage of the run reads."""
+    return {name: kind for stage in stages for name, kind in stage.sections.items()}
+
+
+def set_values(values: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
+    """Return the values with `key.path=value` changes made; values are read as YAML.
+
+    Raises:
+        ConfigError: A change is not of this form, or there is no such key.
+    """
+    changed = copy.deepcopy(dict(values))
+    for change in changes:
+        key, equals, text = change.partition("=")
+        *parents, last = key.split(".")
+        place: Any = changed
+        for name in parents:
+            place = place.get(name) if isinstance(place, dict) else None
+        if not equals or not isinstance(place, dict):
+            raise ConfigError(f"--set {change}: expected key=value with a key of the preset, such as train.epochs=2")
+        if last not in place:
+            raise ConfigError(f"--set {change}: unknown parameter {key}{did_you_mean(last, place)}")
+        place[last] = _yaml_number(yaml.safe_load(text))
+    return changed
+
+
+def _yaml_number(value: Any) -> Any:
+    """Read 1e-3 as a number, which YAML 1.1 takes for text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _parse(kind: type, value: object, origin: str, path: str) -> Any:

@@ -7,12 +7,12 @@ what makes the shard exist; it is adopted only while both checksums in it hold.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.stage import Context, ShardedStage, ShardResult, Stage
+from pipeline.stage import Context, ShardedStage, ShardResult, Stage, TableKind, WholeResult
 from vcrd.errors import SchemaError, VcrdError
 from vcrd.io.files import fingerprint, read_json, sha256_file, write_json
 from vcrd.io.manifest import FileEntry, read_manifest
@@ -124,6 +124,36 @@ def commit(task: ShardTask, result: ShardResult, schema: Any, key: str) -> FileE
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     """Write rejected rows beside nothing but their kind."""
     write_table(path, table_from_rows([as_row(item) for item in rejects], REJECTS_SCHEMA, path.name))
+
+
+def write_shards(
+    out: Path,
+    kind: TableKind[Any],
+    shards: Iterable[tuple[str, Sequence[object], Sequence[Reject]]],
+    expected: int,
+) -> WholeResult:
+    """Write the output of a whole stage as shards, given as (file, records, rejects)."""
+    entries: list[FileEntry] = []
+    rejected: list[Reject] = []
+    for file, records, rejects in shards:
+        write_table(out / file, table_from_rows([as_row(record) for record in records], kind.schema, file))
+        count = len(records) + len(rejects)
+        check_counts(file, records, rejects, count, kind.key)
+        entries.append(entry_of(file, rows=len(records), expected=count, rejects=count_reasons(rejects)))
+        rejected.extend(rejects)
+    if sum(entry.expected for entry in entries) != expected:
+        raise AssertionError(f"{kind.name}: {expected} rows expected, {sum(entry.expected for entry in entries)} made")
+    return WholeResult(entries, rejected)
+
+
+def entry_of(file: str, **counts: Any) -> FileEntry:
+    """Name a file of a whole stage; the runner adds its checksum."""
+    return FileEntry(file=file, sha256="", fingerprint="", **counts)
+
+
+def all_files(out: Path) -> list[FileEntry]:
+    """Name every file that a whole stage has put into its folder."""
+    return [entry_of(path.relative_to(out).as_posix()) for path in sorted(out.rglob("*")) if path.is_file()]
 
 
 def check_counts(name: str, records: Sequence[object], rejects: Sequence[Reject], expected: int, key: str) -> None:

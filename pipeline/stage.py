@@ -112,9 +112,12 @@ class Stage:
         sections: Parameter sections it reads; all of them are in its fingerprint.
         output: Name of the folder it writes.
         whole_inputs: Folders of which every byte counts for every shard.
+        also_reads: Folders that it reads of which only `facts` count.
+        paths: Parameters that name a local path it reads.
         facts: More that decides the output (models' fingerprints), checked before anything is loaded; may refuse.
         summary: Measures for `dvc metrics`, read off the finished folder.
         sample_kind: Input whose first problems are a sample (`--limit`).
+        sample_splits: Splits to sample from; empty for all.
     """
 
     name: str
@@ -122,9 +125,12 @@ class Stage:
     sections: Mapping[str, type]
     output: str
     whole_inputs: Sequence[str] = ()
+    also_reads: Sequence[str] = ()
+    paths: Sequence[str] = ()
     facts: Callable[[Context], Mapping[str, Any]] = no_facts
     summary: Callable[[Context, Path], Mapping[str, Any]] | None = None
     sample_kind: TableKind[Any] | None = None
+    sample_splits: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,8 @@ class CalibrationParams:
     """Temperature of gap_sigmoid, in logits."""
     rho: Annotated[float, Ge(0)]
     """Share that bilinear leaves where both steps are valid."""
+    shuffle_seed: Annotated[int, Ge(0)]
+    """Decides the permutation of shuffled."""
 
 
 Strength = Callable[[Floats, Floats, CalibrationParams], Floats]
@@ -113,7 +115,7 @@ def uniform(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Flo
 @register_strength("shuffled")
 def shuffled(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
     """v_target permuted over rows (a control): the same strengths, fallen elsewhere."""
-    return np.random.default_rng(0).permutation(target_N)
+    return np.random.default_rng(params.shuffle_seed).permutation(target_N)
 
 
 def _logit(probabilities: Floats) -> Floats:

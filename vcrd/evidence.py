@@ -32,10 +32,14 @@ def make_evidence(
     rollouts: Mapping[str, Rollout],
     proposals: Sequence[StepProposal],
     verdicts: Mapping[str, Verdict],
-    scores: Mapping[str, float],
-    policy: str,
+    scores: Mapping[str, float | str],
 ) -> list[Evidence]:
-    """Put the evidence of every proposal together; a proposal without a score keeps the rest of it."""
+    """Put the evidence of every proposal together; one without a score keeps the rest, and the reason why."""
+
+    def score_of(proposal: StepProposal) -> tuple[float | None, str]:
+        score = scores.get(proposal.proposal_id, "no process reward model")
+        return (None, score) if isinstance(score, str) else (score, "")
+
     return [
         Evidence(
             proposal_id=proposal.proposal_id,
@@ -44,13 +48,13 @@ def make_evidence(
             problem_id=proposal.problem_id,
             split=proposal.split,
             domain=proposal.domain,
-            policy=policy,
             proposer=proposal.proposer,
             step_index=proposal.step_index,
             position=proposal.step_index / max(len(rollouts[proposal.rollout_id].step_ends), 1),
             rule=verdicts[proposal.proposal_id].rule,
             rule_reason=verdicts[proposal.proposal_id].reason,
-            score_prm=scores.get(proposal.proposal_id),
+            score_prm=score_of(proposal)[0],
+            score_missing=score_of(proposal)[1],
         )
         for proposal in proposals
     ]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from vcrd.calibration import CalibrationParams, choose_target, step_strength
 from vcrd.io.rejects import Reject, reject
 from vcrd.records import Rollout, StepProposal, TrainingExample, Validity
 from vcrd.verifiers.base import INVALID
-from vcrd.weights import WeightParams, token_weight
+from vcrd.weights import WeightParams, solve_scale, token_weight
 
 IGNORED = -100
 
@@ -89,6 +91,12 @@ def choose_targets(pairs: Sequence[Pair], params: CalibrationParams) -> list[Tar
     ]
 
 
+def scale_of(targets: Sequence[Target], params: WeightParams) -> float:
+    """Solve the scale over all targets of the corpus."""
+    strengths = np.array([target.strength for target in targets], float)
+    return solve_scale(strengths, np.array([target.tokens for target in targets], np.int64), params.w_max)
+
+
 def make_example(
     target: Target, rollout: Rollout, proposals: Mapping[str, StepProposal], scale: float, w_max: float
 ) -> TrainingExample:
@@ -118,3 +126,28 @@ def make_example(
         relative_validity=target.pair.teacher.local_validity - target.pair.student.local_validity,
         step_strength=target.strength,
     )
+
+
+SUMMARY_COLUMNS = ("target", "labels", "token_weights", "student_validity", "teacher_validity", "step_strength")
+
+
+def summarise_training(table: pa.Table) -> dict[str, Any]:
+    """Say where the signal of a training data set went.
+
+    Args:
+        table: Its `SUMMARY_COLUMNS`.
+    """
+    targets = table.column("target").to_pylist()
+    supervised = table.column("labels").combine_chunks().flatten().to_numpy(zero_copy_only=False) != IGNORED
+    proposers = ("student", "teacher")
+    weights = table.column("token_weights").combine_chunks().flatten().to_numpy(zero_copy_only=False)[supervised]
+    return {
+        "supervised_tokens": int(supervised.sum()),
+        "mean_weight": round(float(weights.mean(dtype=np.float64)), 9),
+        "share_of_zero_weights": round(float((weights == 0).mean()), 6),
+        "targets": {name: targets.count(name) for name in proposers},
+        "mean_validity": {
+            name: round(float(np.mean(table.column(f"{name}_validity").to_numpy())), 6)
+            for name in ("student", "teacher")
+        },
+    }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from annotated_types import Ge
 
+from vcrd.completions import CompleterParams, completion_outcome, completion_request
 from vcrd.metrics import beta_below, beta_exceeds
-from vcrd.records import LabelledStep, Rollout, StepProposal
-from vcrd.verifiers.base import INVALID
+from vcrd.records import LabelledStep, Problem, Rollout, StepProposal
+from vcrd.requests import Failure, GenerateRequest, Generation
+from vcrd.tokenization import Decode
+from vcrd.verifiers.base import INVALID, VALID, Verifier
 
 JEFFREYS = 0.5
 _SURE = 0.9
@@ -18,7 +21,7 @@ _SURE = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelParams:
-    """How many completions make and test a label; the completer is that of `completions`."""
+    """How many completions make and test a label."""
 
     completions: Annotated[int, Ge(1)]
     """Before and after each step, for the label itself."""
@@ -62,12 +65,20 @@ def rule_broken(rollout: Rollout, step_index: int) -> bool:
     return INVALID in rollout.step_verdicts[:step_index]
 
 
+class Outcomes(NamedTuple):
+    """Whether completions ended right, by what they go on from: a proposal's id, or a rollout's for its prompt."""
+
+    for_label: dict[str, list[bool]]
+    independent: dict[str, list[bool]]
+
+
 def label_proposals(
     rollouts: Mapping[str, Rollout],
     proposals: Sequence[StepProposal],
     rules: Mapping[str, int],
-    outcomes: Mapping[str, Sequence[bool]],
-    independent: Mapping[str, Sequence[bool]],
+    outcomes: Outcomes,
+    finals: Mapping[str, int],
+    params: LabelParams,
     v_min: float,
 ) -> list[LabelledStep]:
     """Label every proposal of the label problems.
@@ -76,20 +87,26 @@ def label_proposals(
         rollouts: By id.
         proposals: To be labelled.
         rules: Rule verdict by proposal id.
-        outcomes: Completions from behind a proposal (by its id), and from the prompt (by the rollout's id).
-        independent: Later completions from behind a proposal.
+        outcomes: Of completions.
+        finals: Outcome of each proposal that ends the solution: as sure as completions that all agree.
+        params: How many completions a label has.
         v_min: Value below which a prefix is lost.
     """
     labelled = []
     for proposal in proposals:
         rollout = rollouts[proposal.rollout_id]
-        before = outcomes.get(source_of(proposal), [])
-        after = outcomes.get(proposal.proposal_id, [])
+        name = proposal.proposal_id
+        before = outcomes.for_label.get(source_of(proposal), [])
+        after = outcomes.for_label.get(name, [])
+        later = outcomes.independent.get(name, [])
+        if name in finals:
+            right = finals[name] == VALID
+            after, later = [right] * params.completions, [right] * params.independent
         broken = rule_broken(rollout, proposal.step_index)
-        label, reason = label_step(before, after, rules[proposal.proposal_id], broken=broken, v_min=v_min)
+        label, reason = label_step(before, after, rules[name], broken=broken, v_min=v_min)
         labelled.append(
             LabelledStep(
-                proposal_id=proposal.proposal_id,
+                proposal_id=name,
                 prefix_id=proposal.prefix_id,
                 problem_id=proposal.problem_id,
                 split=proposal.split,
@@ -99,7 +116,7 @@ def label_proposals(
                 label_reason=reason,
                 before=list(before),
                 after=list(after),
-                outcomes=list(independent.get(proposal.proposal_id, [])),
+                outcomes=list(later),
             )
         )
     return labelled
@@ -110,3 +127,63 @@ def source_of(proposal: StepProposal) -> str:
     if proposal.step_index == 0:
         return proposal.rollout_id
     return f"{proposal.rollout_id}/s{proposal.step_index - 1}/student"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRequest:
+    """A completion wanted for labels: from behind `source`, for the label itself or independent of it."""
+
+    source: str
+    rollout_id: str
+    independent: bool
+    request: GenerateRequest
+
+
+def label_requests(
+    rollouts: Mapping[str, Rollout],
+    proposals: Sequence[StepProposal],
+    rules: Mapping[str, int],
+    labels: LabelParams,
+    completer: CompleterParams,
+    seed: int,
+) -> list[LabelRequest]:
+    """Ask for completions before and after every step that a label can come of; a last step's outcome is known."""
+    wanted: dict[str, LabelRequest] = {}
+
+    def ask(source: str, rollout: Rollout, prefix: list[int], step: list[int], count: int, kind: str) -> None:
+        for index in range(count):
+            name = f"{source}/{kind}{index}"
+            request = completion_request(name, step, prefix, completer, seed)
+            wanted.setdefault(name, LabelRequest(source, rollout.rollout_id, kind == "i", request))
+
+    for proposal in proposals:
+        rollout = rollouts[proposal.rollout_id]
+        if rule_broken(rollout, proposal.step_index) or rules[proposal.proposal_id] == INVALID:
+            continue
+        prefix = rollout.prefix_ids(proposal.step_index)
+        ask(source_of(proposal), rollout, prefix, [], labels.completions, "b")
+        if proposal.finish_reason != "eos":
+            ask(proposal.proposal_id, rollout, prefix, proposal.token_ids, labels.completions, "b")
+            if proposal.split != "prm":
+                ask(proposal.proposal_id, rollout, prefix, proposal.token_ids, labels.independent, "i")
+    return list(wanted.values())
+
+
+def read_label_outcomes(
+    wanted: Sequence[LabelRequest],
+    answers: Sequence[Generation | Failure],
+    problems: Mapping[str, Problem],
+    rollouts: Mapping[str, Rollout],
+    decode: Decode,
+    verifier: Verifier,
+) -> Outcomes:
+    """Judge the completions; a failed request gives no outcome."""
+    outcomes = Outcomes({}, {})
+    for item, answer in zip(wanted, answers, strict=True):
+        if isinstance(answer, Failure):
+            continue
+        rollout = rollouts[item.rollout_id]
+        problem = problems[rollout.problem_id]
+        right = completion_outcome(problem, rollout, item.request, answer, decode, verifier) == VALID
+        (outcomes.independent if item.independent else outcomes.for_label).setdefault(item.source, []).append(right)
+    return outcomes

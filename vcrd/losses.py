@@ -109,7 +109,8 @@ def weighted_loss(
     """
     if labels_T.shape != token_weights_T.shape or labels_T.shape != logits_TV.shape[:-1]:
         raise ValueError(
-            f"expected [T, V], [T], [T]; got {list(logits_TV.shape)}, {list(labels_T.shape)}, {list(token_weights_T.shape)}"
+            "expected [T, V], [T], [T]; got "
+            f"{list(logits_TV.shape)}, {list(labels_T.shape)}, {list(token_weights_T.shape)}"
         )
     supervised_T = labels_T != IGNORED
     active_T = supervised_T & (token_weights_T > 0)

@@ -8,10 +8,14 @@ a tag token.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
 
 from vcrd.errors import SchemaError
+from vcrd.io.files import read_json, write_json
 from vcrd.records import Problem, Rollout, StepProposal
 from vcrd.requests import Classification, ClassifyRequest, Failure
 
@@ -23,13 +27,72 @@ _VALID_CLASS = 1
 _CLIP = 1e-4
 
 
+SPEC_FILE = "prm.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrmTrainParams:
+    """Backbone and schedule of a process reward model that the run trains."""
+
+    base: Literal["student", "teacher"]
+    """Whose weights it starts from."""
+    epochs: Annotated[int, Ge(1)]
+    """Passes over the labelled steps."""
+    learning_rate: Annotated[float, Gt(0)]
+    """Peak; linear to zero."""
+    batch_size: Annotated[int, Ge(1)]
+    """Sequences per step."""
+    min_labels: Annotated[int, Ge(2)]
+    """With fewer labels, or without both kinds, there is no process reward model and the report says so."""
+    threads: Annotated[int, Ge(1)]
+    """CPU threads; sums depend on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrmParams:
+    """Where step scores come from."""
+
+    source: Literal["train", "local", "hub", "none"]
+    """train: the run trains one on its labels; local: a folder; hub: a Hub model; none: no scores."""
+    family: Family
+    """Layout of the model; token_classification for one that the run trains."""
+    name: str | None
+    """Folder or Hub name; null where the run trains it."""
+    revision: str | None
+    """Hub commit."""
+    train: PrmTrainParams
+    """How the run trains it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrmSpec:
-    """A process reward model: where it is and how it is read (the content of `prm.json`)."""
+    """A process reward model: where it is and how it is read (the content of `prm.json`).
+
+    Attributes:
+        family: Layout.
+        path: Folder or Hub name; `.` is the folder that holds this file; None: there is none, for `reason`.
+        revision: Hub commit.
+        reason: How it came about.
+    """
 
     family: Family
-    path: str
+    path: str | None
     revision: str | None
+    reason: str
+
+    def located(self, folder: Path) -> str | None:
+        """Return what to load."""
+        return str(folder) if self.path == "." else self.path
+
+
+def read_spec(folder: Path) -> PrmSpec:
+    """Read a `prm` folder's specification."""
+    return PrmSpec(**read_json(folder / SPEC_FILE))
+
+
+def write_spec(folder: Path, spec: PrmSpec) -> None:
+    """Write it."""
+    write_json(folder / SPEC_FILE, asdict(spec))
 
 
 def score_requests(
@@ -91,17 +154,16 @@ def _qwen_layout(problem: Problem, steps: Sequence[str], tokenizer: Any) -> tupl
 
 def read_scores(
     laid_out: Sequence[tuple[ClassifyRequest, Sequence[str]]], answers: Sequence[Classification | Failure]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the scores, clipped to [1e-4, 1 - 1e-4], and the reasons where there is none, both by proposal id."""
-    scores: dict[str, float] = {}
-    failures: dict[str, str] = {}
+) -> dict[str, float | str]:
+    """Return each proposal's score, clipped to [1e-4, 1 - 1e-4], or the reason why it has none."""
+    scores: dict[str, float | str] = {}
     for (_, names), answer in zip(laid_out, answers, strict=True):
         if isinstance(answer, Failure):
-            failures.update(dict.fromkeys(names, answer.reason))
+            scores.update(dict.fromkeys(names, answer.reason))
             continue
         for name, probabilities in zip(names, answer.probabilities, strict=True):
             scores[name] = float(min(max(probabilities[_VALID_CLASS], _CLIP), 1 - _CLIP))
-    return scores, failures
+    return scores
 
 
 def training_rows(

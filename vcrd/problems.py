@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
@@ -48,6 +48,7 @@ class SplitParams:
 
 SPLITS = ("train", "prm", "fit", "judge", "test")
 LABEL_SPLITS = ("prm", "fit", "judge")
+ROLLOUT_SPLITS = ("train", *LABEL_SPLITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,8 @@ class ProblemParams:
 
     path: str
     """A .jsonl[.gz] file, a Parquet file or folder, or a .yaml source card (a Hub data set, a generator)."""
-    domain: str
-    """math."""
+    domain: Literal["math"]
+    """Decides how answers and steps are verified."""
     licence: str
     """Of the problems, carried along."""
     columns: ColumnParams

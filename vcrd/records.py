@@ -243,7 +243,7 @@ LABELS = Artefact(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What rules and the process reward model say of a proposal; `policy` wrote the prefix."""
+    """What rules and the process reward model say of a proposal; `score_missing` is why there is no score."""
 
     proposal_id: str
     prefix_id: str
@@ -251,13 +251,13 @@ class Evidence:
     problem_id: str
     split: str
     domain: str
-    policy: str
     proposer: str
     step_index: int
     position: float
     rule: int
     rule_reason: str
     score_prm: float | None
+    score_missing: str
 
 
 EVIDENCE = Artefact(
@@ -272,13 +272,13 @@ EVIDENCE = Artefact(
         problem_id=_TEXT,
         split=_TEXT,
         domain=_TEXT,
-        policy=_TEXT,
         proposer=_TEXT,
         step_index=_INT,
         position=_FLOAT,
         rule=_SMALL,
         rule_reason=_TEXT,
         score_prm=_FLOAT,
+        score_missing=_TEXT,
     ),
 )
 

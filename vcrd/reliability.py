@@ -12,17 +12,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge, Gt
 from numpy.typing import NDArray
 
+from vcrd.io.files import read_json
 from vcrd.metrics import auroc, brier, expected_calibration_error
+from vcrd.records import Evidence, LabelledStep
 from vcrd.verifiers.base import INVALID, VALID
 
 Floats = NDArray[np.float64]
 
+FILE = "reliability.json"
 FEATURES = ("intercept", "score", "no_score", "rule_valid", "position", "completions", "no_completions")
 _VALUE_FEATURES = FEATURES[:5]
 _SCALES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -138,6 +142,34 @@ class LabelledEvidence:
     evidence: StepEvidence
     label: int | None
     outcomes: Sequence[bool]
+
+
+def step_evidence(evidence: Evidence, successes: int = 0, trials: int = 0) -> StepEvidence:
+    """Put what is known of a proposal together."""
+    return StepEvidence(
+        score=evidence.score_prm,
+        rule=evidence.rule,
+        position=evidence.position,
+        successes=successes,
+        trials=trials,
+    )
+
+
+def labelled_evidence(
+    evidence: Sequence[Evidence], labels: Sequence[LabelledStep], split: str
+) -> list[LabelledEvidence]:
+    """Bring labels and evidence of one split together; a step without a label still tells of its value."""
+    by_id = {item.proposal_id: item for item in evidence}
+    return [
+        LabelledEvidence(
+            domain=item.domain,
+            evidence=step_evidence(by_id[item.proposal_id]),
+            label=item.label,
+            outcomes=item.outcomes,
+        )
+        for item in labels
+        if item.split == split
+    ]
 
 
 def fit_reliability(
@@ -270,6 +302,11 @@ def _measures(probabilities: Sequence[float], labels: Sequence[float]) -> dict[s
         "ece": round(expected_calibration_error(probabilities, labels), 6),
         "auroc": auroc(probabilities, labels),
     }
+
+
+def read_reliability(folder: Path) -> ReliabilityModel:
+    """Read the maps of a `reliability` folder."""
+    return ReliabilityModel.from_json(read_json(folder / FILE))
 
 
 def _log_beta(a: float, b: float) -> float:

@@ -7,18 +7,7 @@ from collections.abc import Mapping, Sequence
 from vcrd.completions import count_outcomes, is_lost, value_posterior
 from vcrd.labels import rule_broken
 from vcrd.records import CompletionRecord, Evidence, Rollout, Validity
-from vcrd.reliability import ReliabilityModel, StepEvidence
-
-
-def step_evidence(evidence: Evidence, successes: int = 0, trials: int = 0) -> StepEvidence:
-    """Put what is known of a proposal together."""
-    return StepEvidence(
-        score=evidence.score_prm,
-        rule=evidence.rule,
-        position=evidence.position,
-        successes=successes,
-        trials=trials,
-    )
+from vcrd.reliability import ReliabilityModel, step_evidence
 
 
 def estimate_validity(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer, DynamicCache
+from transformers.utils import logging
 
 from pipeline.engines.base import EngineParams, Limits, ModelRef, Progress, Task, silent
 from pipeline.engines.sampling import choose, top_candidates, uniforms
@@ -28,6 +29,8 @@ from vcrd.requests import (
 )
 
 Request = TypeVar("Request", GenerateRequest, ScoreRequest, ClassifyRequest)
+
+logging.disable_progress_bar()  # of loading weights; the stage shows its own
 
 _TAIL_TOKENS = 16
 _MASKED = float("-inf")

@@ -21,6 +21,7 @@ NAME = "demo-math"
 MODULUS = 10
 
 Fact = tuple[str, int, int]
+Spot = tuple[str, int]
 
 _OPERATIONS = "+-*"
 _LETTERS = "abcdefgh"
@@ -28,12 +29,13 @@ _ALPHABET = "\n #*+-=?0123456789abcdefgh"
 _TERM = re.compile(r"([a-h])=(\d)([-+*])(\d)")
 _LINE = re.compile(r"([a-h]) (\d)([-+*])(\d)=(\d) (\d)\+(\d)=(\d)\n?")
 _ANSWER = re.compile(r"#### (\d)\n?")
-_WITHHELD_SHARE = {"teacher": (0.0, 0.18), "student": (0.18, 0.44)}
-_SLIP_RATE = {"teacher": 0.04, "student": 0.06}
+_MISREAD_RATE = 0.7
+_SLIP_RATE = {"teacher": 0.03, "student": 0.05}
 
-ALL_FACTS: tuple[Fact, ...] = tuple(
-    (operation, left, right) for operation in _OPERATIONS for left in range(10) for right in range(10)
-)
+_BLIND_SPOTS: dict[str, tuple[Spot, ...]] = {
+    "teacher": (("+", 3), ("-", 8), ("-", 5), ("*", 2), ("*", 6)),
+    "student": (("+", 1), ("+", 9), ("-", 2), ("-", 6), ("*", 4), ("*", 7), ("*", 8)),
+}
 
 
 def apply_fact(fact: Fact) -> int:
@@ -43,28 +45,26 @@ def apply_fact(fact: Fact) -> int:
     return value % MODULUS
 
 
-def generate_problems(
-    n_terms: int, count: int, seed: int, facts: Collection[Fact] = ALL_FACTS
-) -> list[tuple[str, str]]:
-    """Return distinct (prompt, answer) pairs whose terms are among `facts`."""
+def generate_problems(n_terms: int, count: int, seed: int) -> list[tuple[str, str]]:
+    """Return distinct (prompt, answer) pairs."""
     rng = random.Random(seed)
-    known = sorted(facts)
     problems: dict[str, str] = {}
     while len(problems) < count:
-        terms = [rng.choice(known) for _ in range(n_terms)]
+        terms = [(rng.choice(_OPERATIONS), rng.randrange(10), rng.randrange(10)) for _ in range(n_terms)]
         written = [f"{letter}={left}{op}{right}" for letter, (op, left, right) in zip(_LETTERS, terms, strict=False)]
         problems[" ".join(written) + " ?"] = str(sum(apply_fact(term) for term in terms) % MODULUS)
     return list(problems.items())
 
 
-def sample_solution(prompt: str, rng: random.Random, slip_rate: float = 0.0) -> str:
+def sample_solution(prompt: str, rng: random.Random, blind_spots: Collection[Spot] = (), slip_rate: float = 0.0) -> str:
     """Write a solution in a random order.
 
     Args:
         prompt: Of `generate_problems`.
-        rng: Decides the order and the slips.
-        slip_rate: Share of lines in which an operand is miscopied. The line's arithmetic is right then, so that no rule
-            sees the slip: a careless writer.
+        rng: Decides the order and the mistakes.
+        blind_spots: Operations and first operands; the operand is mostly misread there. The line's arithmetic is right
+            then, so that no rule for free text sees the mistake.
+        slip_rate: Share of lines with a wrong value, which such a rule does see.
     """
     terms = _terms(prompt)
     order = list(terms)
@@ -73,9 +73,11 @@ def sample_solution(prompt: str, rng: random.Random, slip_rate: float = 0.0) -> 
     lines = []
     for letter in order:
         operation, left, right = terms[letter]
-        if rng.random() < slip_rate:
-            left = rng.choice([digit for digit in range(10) if digit != left])
+        if (operation, left) in blind_spots and rng.random() < _MISREAD_RATE:
+            left = (left + 3) % MODULUS
         value = apply_fact((operation, left, right))
+        if rng.random() < slip_rate:
+            value = (value + rng.randrange(1, MODULUS)) % MODULUS
         after = (value + total) % MODULUS
         lines.append(f"{letter} {left}{operation}{right}={value} {value}+{total}={after}\n")
         total = after
@@ -116,19 +118,12 @@ def _terms(prompt: str) -> dict[str, Fact]:
 Role = Literal["student", "teacher"]
 
 
-def known_facts(role: Role) -> frozenset[Fact]:
-    """Return the facts a model sees in pre-training; what student and teacher do not see is disjoint."""
-    shuffled = list(ALL_FACTS)
-    random.Random("blind spots").shuffle(shuffled)
-    low, high = (round(share * len(shuffled)) for share in _WITHHELD_SHARE[role])
-    return frozenset(ALL_FACTS) - frozenset(shuffled[low:high])
-
-
 def pretraining_texts(role: Role, n_terms: int, count: int, seed: int) -> list[tuple[str, str]]:
-    """Return (prompt, solution) texts of a role: its blind spots left out, its slips left in."""
+    """Return (prompt, solution) texts of a role; what student and teacher are blind to is disjoint."""
     rng = random.Random(f"{seed}:{role}")
-    problems = generate_problems(n_terms, count, rng.getrandbits(32), known_facts(role))
-    return [(prompt + "\n", sample_solution(prompt, rng, _SLIP_RATE[role])) for prompt, _ in problems]
+    problems = generate_problems(n_terms, count, rng.getrandbits(32))
+    spots, slips = _BLIND_SPOTS[role], _SLIP_RATE[role]
+    return [(prompt + "\n", sample_solution(prompt, rng, spots, slips)) for prompt, _ in problems]
 
 
 def build_tokenizer() -> Any:

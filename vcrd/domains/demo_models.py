@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from vcrd.domains.demo_math import Role, build_tokenizer, pretraining_texts
-from vcrd.training.pretrain import PretrainParams, pretrain
+from vcrd.io.progress import Progress
+from vcrd.models import PretrainParams
+from vcrd.training.pretrain import pretrain
 
 N_TERMS = 4
 TEXTS = 40_000
@@ -27,19 +29,15 @@ SHAPE = PretrainParams(
 def make(output_dir: Path, role: Role) -> None:
     """Train one role's model into `output_dir / role`."""
     texts = pretraining_texts(role, N_TERMS, TEXTS, SEEDS[role])
-    pretrain(
-        texts,
-        build_tokenizer(),
-        SHAPE,
-        output_dir / role,
-        seed=SEEDS[role],
-        log=lambda line: sys.stderr.write(f"{role}: {line}\n") and None,
-    )
+    with Progress(role, SHAPE.steps, "step") as progress:
+        pretrain(texts, build_tokenizer(), SHAPE, output_dir / role, seed=SEEDS[role], step=progress.advance)
 
 
 if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)  # the result depends on it
-    for each in sys.argv[2:] or get_args(Role):
-        make(Path(sys.argv[1]), each)
+    roles: tuple[Role, ...] = get_args(Role)
+    for each in roles:
+        if each in (sys.argv[2:] or roles):
+            make(Path(sys.argv[1]), each)

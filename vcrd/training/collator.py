@@ -30,7 +30,7 @@ class DataCollatorForWeightedLanguageModeling:
     with_teacher: bool = True
 
     def __call__(self, rows: Sequence[pa.Table | Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return input_ids, attention_mask, labels, token_weights [B, T]; teacher ids and log-probabilities [B, T, K]."""
+        """Return input_ids, attention_mask, labels, token_weights [B, T]; the teacher's candidates [B, T, K]."""
         names = TOKEN_COLUMNS if self.with_teacher else TOKEN_COLUMNS[: -len(SIGNAL_COLUMNS)]
         table = pa.concat_tables([_as_table(row, names) for row in rows]).combine_chunks()
         lengths = lengths_of(table, "input_ids")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from datasets import Dataset
 
 from vcrd.errors import SchemaError
 from vcrd.io.parquet import read_table, shard_files
@@ -16,14 +17,21 @@ SIGNAL_COLUMNS = ("teacher_topk_ids", "teacher_topk_logprobs", "teacher_tail_log
 TOKEN_COLUMNS = ("input_ids", "labels", "token_weights", *SIGNAL_COLUMNS)
 
 
-def load_training_dataset(folder: Path) -> Any:
-    """Return a `datasets.Dataset` of the per-token columns, its rows as Arrow tables.
+class TrainingDataset(Dataset):  # type: ignore[misc]
+    """A `datasets.Dataset` in Arrow format that also hands batches of rows out as Arrow tables."""
+
+    def __getitems__(self, keys: list[int]) -> list[pa.Table]:
+        """Return one table per row; the base class takes a batch for a dictionary."""
+        batch = self[keys]
+        return [batch.slice(index, 1) for index in range(len(keys))]
+
+
+def load_training_dataset(folder: Path) -> TrainingDataset:
+    """Return the per-token columns of a `training` folder.
 
     Raises:
         SchemaError: A column is missing, per-token columns differ in length, or a weight cannot be.
     """
-    from datasets import Dataset
-
     tables = []
     for file in shard_files(folder):
         table = read_table(file)
@@ -32,7 +40,7 @@ def load_training_dataset(folder: Path) -> Any:
         table = table.select(TOKEN_COLUMNS).combine_chunks()
         check_rows(table, file)
         tables.append(table)
-    return Dataset(pa.concat_tables(tables)).with_format("arrow")
+    return TrainingDataset(pa.concat_tables(tables)).with_format("arrow")
 
 
 def check_rows(table: pa.Table, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The schedule of `train_student`, as params.yaml gives it."""
+"""The schedule of `train_student`, as params.yaml gives it (without importing torch)."""
 
 from __future__ import annotations
 

@@ -1,45 +1,25 @@
-"""Tiny stock Qwen2 models, trained on the spot from (prompt, response) texts, for the demo and for smoke tests.
+"""Tiny stock Llama models, trained on the spot from (prompt, response) texts, for the demo and for smoke tests.
 
 Made for what a laptop can do in minutes: wide initialisation and untied embeddings, without which such small models
-barely learn in that time.
+barely learn in that time. Llama, as its models take any fast tokenizer: `AutoTokenizer` gives those of type `qwen2` the
+pre-tokenizer of Qwen's own, whatever their tokenizer.json says.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from annotated_types import Ge, Gt
+from typing import Any
 
 from vcrd.errors import ConfigError
+from vcrd.io.progress import Progress
+from vcrd.io.sources import read_file_rows
+from vcrd.models import ROLES, ModelParams, PretrainParams
+from vcrd.prompts import PromptParams
 
 IGNORED = -100
 _BUCKET_BATCHES = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PretrainParams:
-    """Shape and schedule of a tiny model."""
-
-    hidden_size: Annotated[int, Ge(8)]
-    """Width."""
-    layers: Annotated[int, Ge(1)]
-    """Depth."""
-    heads: Annotated[int, Ge(1)]
-    """Attention heads, as many for keys and values."""
-    intermediate_size: Annotated[int, Ge(8)]
-    """Width of the feed-forward part."""
-    max_position: Annotated[int, Ge(16)]
-    """Longest sequence the model takes; longer training texts are left out."""
-    steps: Annotated[int, Ge(1)]
-    """Optimiser steps."""
-    batch_size: Annotated[int, Ge(1)]
-    """Texts per step."""
-    learning_rate: Annotated[float, Gt(0)]
-    """Peak, after a tenth of the steps; then linear to zero."""
 
 
 def pretrain(
@@ -49,23 +29,23 @@ def pretrain(
     output_dir: Path,
     *,
     seed: int,
-    log: Callable[[str], None] = lambda line: None,
+    step: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Train a stock Qwen2 model on the responses (and their EOS) and save it, its tokenizer beside it.
+    """Train a stock Llama model on the responses (and their EOS) and save it, its tokenizer beside it.
 
     Raises:
         ConfigError: No text fits `max_position`.
     """
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     rows = [_tokenize(tokenizer, prompt, response) for prompt, response in texts]
     rows = [row for row in rows if len(row[0]) <= params.max_position]
     if not rows:
         raise ConfigError(f"none of {len(texts)} texts fits in {params.max_position} tokens (max_position)")
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
+    model = LlamaForCausalLM(
+        LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=params.hidden_size,
             num_hidden_layers=params.layers,
@@ -83,18 +63,43 @@ def pretrain(
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.learning_rate, weight_decay=0.01)
     warmup = max(params.steps // 10, 1)
     model.train()
-    for step, batch in zip(range(params.steps), _batches(rows, params.batch_size, seed), strict=False):
+    for done, batch in zip(range(params.steps), _batches(rows, params.batch_size, seed), strict=False):
         for group in optimizer.param_groups:
-            left = (params.steps - step) / max(params.steps - warmup, 1)
-            group["lr"] = params.learning_rate * min((step + 1) / warmup, left)
+            left = (params.steps - done) / max(params.steps - warmup, 1)
+            group["lr"] = params.learning_rate * min((done + 1) / warmup, left)
         loss = model(**_collate(batch, tokenizer.pad_token_id)).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if step % 50 == 0 or step == params.steps - 1:
-            log(f"step {step}/{params.steps}: loss {float(loss.detach()):.4f}")
+        step(1)
     save(model, tokenizer, output_dir)
+
+
+def pretrain_roles(models: ModelParams, prompts: PromptParams, output_dir: Path, *, seed: int) -> None:
+    """Make the roles that ask for it, with one tokenizer trained on the same texts, into `output_dir / role`.
+
+    Raises:
+        ConfigError: The texts lack the columns, or the file cannot be read.
+    """
+    how = models.pretrain
+    if how is None:
+        return
+    texts = []
+    for row in read_file_rows(Path(models.path)):
+        values = row.values or {}
+        prompt, response = values.get(how.prompt), values.get(how.response)
+        if not isinstance(prompt, str) or not isinstance(response, str):
+            raise ConfigError(f"{models.path}, {row.place}: expected texts in columns {how.prompt} and {how.response}")
+        texts.append((prompts.template.replace("{prompt}", prompt), response))
+    tokenizer = bpe_tokenizer((prompt + response for prompt, response in texts), how.vocabulary_size)
+    for number, role in enumerate(ROLES):
+        if getattr(models, role).source != "pretrain":
+            continue
+        shape: PretrainParams = getattr(how, role)
+        mine = texts[: len(texts) // 2] if role == "student" else texts
+        with Progress(f"pretrain {role}", shape.steps, "step") as progress:
+            pretrain(mine, tokenizer, shape, output_dir / role, seed=seed + number, step=progress.advance)
 
 
 def save(model: Any, tokenizer: Any, output_dir: Path) -> None:

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from annotated_types import Ge
 
 from vcrd.answers import as_number, extract_answer
-from vcrd.errors import ConfigError
 from vcrd.records import Problem
 from vcrd.verifiers.arithmetic import check_arithmetic
-from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict, Verifier
+from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
 
 _MAX_ANSWER = 400
 _PARSE_SECONDS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifierParams:
-    """What the rule verifiers must know of the problems."""
-
-    modulus: Annotated[int, Ge(2)] | None
-    """Arithmetic in steps holds modulo this integer (null: exactly)."""
-
-
 @dataclass(frozen=True, slots=True)
 class MathVerifier:
-    """Numbers are compared exactly, everything else by math-verify; steps by their literal arithmetic."""
+    """Numbers are compared exactly, everything else by math-verify; steps by their arithmetic (modulo `modulus`)."""
 
-    params: VerifierParams
+    modulus: int | None
 
     def verify_answer(self, problem: Problem, text: str) -> Verdict:
         """Compare the last marked answer with the reference."""
@@ -50,7 +38,7 @@ class MathVerifier:
 
     def verify_step(self, problem: Problem, prefix: str, step: str) -> Verdict:
         """Veto a step whose arithmetic is wrong."""
-        return check_arithmetic(step, self.params.modulus)
+        return check_arithmetic(step, self.modulus)
 
 
 def _equivalent(reference: str, answer: str) -> bool:
@@ -58,14 +46,3 @@ def _equivalent(reference: str, answer: str) -> bool:
 
     gold, given = (parse(f"${text}$", parsing_timeout=_PARSE_SECONDS) for text in (reference, answer))
     return bool(verify(gold, given, timeout_seconds=_PARSE_SECONDS))
-
-
-def verifier_for(domain: str, params: VerifierParams) -> Verifier:
-    """Return the verifier of a domain.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if domain != "math":
-        raise ConfigError(f"domain {domain!r} has no verifier; known: math")
-    return MathVerifier(params)

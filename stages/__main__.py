@@ -1,0 +1,86 @@
+"""Verbs on a run: `python -m stages preset|show|deps`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from pipeline.cli import guarded, load_settings, stages_of
+from pipeline.graph import check_graph, write_graph
+from pipeline.layout import Layout
+from pipeline.params import parse_settings, read_yaml, sections_of, set_values
+from vcrd.errors import ConfigError, did_you_mean
+from vcrd.io.files import atomic_write, read_json
+from vcrd.report import PAGE, SUMMARY, as_text
+
+PRESETS, PARAMS = Path("presets"), Path("params.yaml")
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    """Group the verbs."""
+
+
+@main.group()
+def preset() -> None:
+    """Complete parameter files in presets/."""
+
+
+def _presets() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+
+
+@preset.command("list")
+def list_presets() -> None:
+    """Print the names of the presets; the active one has a star."""
+    active = read_yaml(PARAMS).get("preset") if PARAMS.is_file() else None
+    for name in _presets():
+        click.echo(f"{'*' if name == active else ' '} {name}")
+
+
+@preset.command("use")
+@click.argument("name")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="e.g. --set train.epochs=2 (YAML values)")
+@click.option("--keep", is_flag=True, help="Leave params.yaml as it is if it is there.")
+def use_preset(name: str, changes: tuple[str, ...], keep: bool) -> None:
+    """Write params.yaml from a preset; nothing is written where a key or a value is wrong."""
+    if keep and PARAMS.is_file():
+        return
+    known = _presets()
+    if name not in known:
+        raise ConfigError(f"unknown preset {name!r}{did_you_mean(name, known)}")
+    values = set_values(read_yaml(known[name]), changes)
+    parse_settings(values, sections_of(stages_of("stages").values()), str(known[name]))
+    header = f"# Written by `python -m stages preset use {name}`; edit freely.\n"
+    text = header + yaml.safe_dump(values, sort_keys=False)
+    atomic_write(PARAMS, lambda temporary: _write(temporary, text))
+    click.echo(f"params.yaml: {name}{' with ' if changes else ''}{', '.join(changes)}", err=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+@main.command()
+def show() -> None:
+    """Print the figures of the active run."""
+    folder = Layout(load_settings(PARAMS, "stages").preset).folder("report")
+    click.echo(as_text(read_json(folder / SUMMARY), folder / PAGE))
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Compare only; exit code 2 where dvc.yaml is not up to date.")
+def deps(check: bool) -> None:
+    """Write into dvc.yaml what each stage depends on: its modules, its inputs, its parameters."""
+    stages: dict[str, Any] = stages_of("stages")
+    if check:
+        check_graph(Path("dvc.yaml"), stages)
+    else:
+        write_graph(Path("dvc.yaml"), stages)
+
+
+if __name__ == "__main__":
+    guarded(main)()

@@ -1,0 +1,80 @@
+"""Spend Monte-Carlo completions on the steps of the train problems, round by round, where they matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.cli import stage_main
+from pipeline.engines import EngineParams, ModelRef, load_engine
+from pipeline.stage import Context, Shard, ShardedStage, ShardResult
+from vcrd.allocation import CompletionParams, allocate, next_round
+from vcrd.completions import CompleterParams
+from vcrd.models import find_model, model_facts
+from vcrd.records import COMPLETIONS, EVIDENCE, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS
+from vcrd.reliability import read_reliability
+from vcrd.tokenization import decoder, load_tokenizer
+from vcrd.verifiers.domain import DomainVerifier, VerifierParams
+
+RELIABILITY = "reliability"
+
+
+def facts(context: Context) -> dict[str, Any]:
+    """The completer's digests."""
+    return model_facts(context.read(MODELS), context.settings.get(CompleterParams).role)
+
+
+def load(context: Context) -> Any:
+    """Load the completer and the maps."""
+    completer = find_model(context.read(MODELS), context.settings.get(CompleterParams).role)
+    model = ModelRef(completer.name, completer.revision)
+    engine = load_engine(context.settings.get(EngineParams), model, "generate")
+    tokenizer = load_tokenizer(completer.name, completer.revision)
+    return engine, tokenizer, read_reliability(context.inputs.folder(RELIABILITY))
+
+
+def work(loaded: Any, shard: Shard) -> ShardResult:
+    """Run rounds over all rollouts of the shard until none wants another completion."""
+    engine, tokenizer, reliability = loaded
+    settings = shard.context.settings
+    verifier, decode = DomainVerifier(settings.get(VerifierParams)), decoder(tokenizer)
+    allocations = allocate(
+        shard.read(PROBLEMS),
+        [rollout for rollout in shard.read(ROLLOUTS) if rollout.split == "train"],
+        shard.read(PROPOSALS),
+        shard.read(EVIDENCE),
+        reliability,
+        verifier,
+        settings.get(CompletionParams),
+        settings.get(CompleterParams),
+    )
+    while wanted := next_round(allocations, settings.seed):
+        answers = engine.generate([request for _, request in wanted], shard.progress)
+        for (allocation, request), answer in zip(wanted, answers, strict=True):
+            allocation.hear(request, answer, decode, verifier)
+    records = [record for allocation in allocations for record in allocation.records]
+    return ShardResult(records, [], expected=sum(allocation.expected for allocation in allocations))
+
+
+STAGE = ShardedStage(
+    name="complete_steps",
+    version=1,
+    sections={
+        "verifier": VerifierParams,
+        "engine": EngineParams,
+        "completer": CompleterParams,
+        "completions": CompletionParams,
+    },
+    output=COMPLETIONS.name,
+    kind=COMPLETIONS,
+    sharded_inputs=(PROBLEMS, ROLLOUTS, PROPOSALS, EVIDENCE),
+    whole_inputs=(RELIABILITY,),
+    also_reads=(MODELS.name,),
+    facts=facts,
+    load=load,
+    work=work,
+    sample_kind=ROLLOUTS,
+    sample_splits=("train",),
+)
+
+if __name__ == "__main__":
+    stage_main("stages.complete_steps")

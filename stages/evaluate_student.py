@@ -1,0 +1,80 @@
+"""Test the student before and after, and the teacher, on the held-out problems; the first reader of an oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli import stage_main
+from pipeline.engines import EngineParams, ModelRef, load_engine
+from pipeline.shards import shard_file, write_shards
+from pipeline.stage import Context, WholeResult, WholeStage
+from vcrd.domains import oracle_for
+from vcrd.evaluation import MODELS as TESTED
+from vcrd.evaluation import EvaluationParams, evaluation_requests, read_evaluation, summarise
+from vcrd.io.parquet import read_rows, shard_files
+from vcrd.io.progress import Progress
+from vcrd.models import find_model, model_facts
+from vcrd.prompts import PromptParams
+from vcrd.records import EVALUATION, MODELS, PROBLEMS
+from vcrd.tokenization import decoder, load_tokenizer
+from vcrd.verifiers.domain import DomainVerifier, VerifierParams
+
+STUDENT = "student"
+
+
+def facts(context: Context) -> dict[str, Any]:
+    """The digests of the models that are tested beside the trained one."""
+    return model_facts(context.read(MODELS), "student", "teacher")
+
+
+def build(context: Context, out: Path) -> WholeResult:
+    """Let one model after the other answer every test problem."""
+    settings, known = context.settings, context.read(MODELS)
+    problems = [problem for problem in context.read(PROBLEMS) if problem.split == "test"][: context.limit]
+    student, teacher = find_model(known, "student"), find_model(known, "teacher")
+    tokenizer = load_tokenizer(student.name, student.revision)
+    refs = {
+        "before": ModelRef(student.name, student.revision),
+        "after": ModelRef(str(context.inputs.folder(STUDENT))),
+        "teacher": ModelRef(teacher.name, teacher.revision),
+    }
+    verifier, shards = DomainVerifier(settings.get(VerifierParams)), []
+    oracle = oracle_for(problems[0].source) if problems else None
+    for index, model in enumerate(TESTED):
+        requests = evaluation_requests(
+            problems, model, tokenizer, settings.get(PromptParams), settings.get(EvaluationParams)
+        )
+        engine = load_engine(settings.get(EngineParams), refs[model], "generate")
+        with Progress(f"evaluate {model}", len(requests)) as progress:
+            answers = engine.generate(requests, lambda tokens, bar=progress: bar.advance(tokens=tokens))
+        engine.close()
+        rows, rejects = read_evaluation(problems, model, answers, decoder(tokenizer), verifier, oracle)
+        shards.append((shard_file(index), rows, rejects))
+    return write_shards(out, EVALUATION, shards, len(problems) * len(TESTED))
+
+
+def summary(context: Context, folder: Path) -> dict[str, Any]:
+    """Accuracy of each model."""
+    return summarise(EVALUATION.parse(read_rows(shard_files(folder), EVALUATION.schema)))
+
+
+STAGE = WholeStage(
+    name="evaluate_student",
+    version=1,
+    sections={
+        "prompts": PromptParams,
+        "verifier": VerifierParams,
+        "engine": EngineParams,
+        "evaluation": EvaluationParams,
+    },
+    output=EVALUATION.name,
+    whole_inputs=(PROBLEMS.name, STUDENT),
+    also_reads=(MODELS.name,),
+    facts=facts,
+    build=build,
+    summary=summary,
+)
+
+if __name__ == "__main__":
+    stage_main("stages.evaluate_student")

@@ -1,0 +1,76 @@
+"""Label the steps of the label problems by completions from before and behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.cli import stage_main
+from pipeline.engines import EngineParams, ModelRef, load_engine
+from pipeline.stage import Context, Shard, ShardedStage, ShardResult
+from vcrd.completions import CompleterParams
+from vcrd.evidence import final_outcome, judge_proposal
+from vcrd.labels import LabelParams, label_proposals, label_requests, read_label_outcomes
+from vcrd.models import find_model, model_facts
+from vcrd.problems import LABEL_SPLITS
+from vcrd.records import LABELS, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS
+from vcrd.tokenization import decoder, load_tokenizer
+from vcrd.verifiers.domain import DomainVerifier, VerifierParams
+
+
+def facts(context: Context) -> dict[str, Any]:
+    """The completer's digests."""
+    return model_facts(context.read(MODELS), context.settings.get(CompleterParams).role)
+
+
+def load(context: Context) -> Any:
+    """Load the completer."""
+    completer = find_model(context.read(MODELS), context.settings.get(CompleterParams).role)
+    model = ModelRef(completer.name, completer.revision)
+    engine = load_engine(context.settings.get(EngineParams), model, "generate")
+    return engine, load_tokenizer(completer.name, completer.revision)
+
+
+def work(loaded: Any, shard: Shard) -> ShardResult:
+    """Complete, judge and label."""
+    engine, tokenizer = loaded
+    settings = shard.context.settings
+    labels, completer = settings.get(LabelParams), settings.get(CompleterParams)
+    verifier, decode = DomainVerifier(settings.get(VerifierParams)), decoder(tokenizer)
+    problems = {problem.problem_id: problem for problem in shard.read(PROBLEMS)}
+    rollouts = {rollout.rollout_id: rollout for rollout in shard.read(ROLLOUTS) if rollout.split in LABEL_SPLITS}
+    proposals = [proposal for proposal in shard.read(PROPOSALS) if proposal.split in LABEL_SPLITS]
+    rules, finals = {}, {}
+    for proposal in proposals:
+        place = problems[proposal.problem_id], rollouts[proposal.rollout_id], proposal, verifier
+        rules[proposal.proposal_id] = judge_proposal(*place).rule
+        if (outcome := final_outcome(*place)) is not None:
+            finals[proposal.proposal_id] = outcome
+    wanted = label_requests(rollouts, proposals, rules, labels, completer, settings.seed)
+    answers = engine.generate([item.request for item in wanted], shard.progress)
+    outcomes = read_label_outcomes(wanted, answers, problems, rollouts, decode, verifier)
+    labelled = label_proposals(rollouts, proposals, rules, outcomes, finals, labels, completer.v_min)
+    return ShardResult(labelled, [], expected=len(proposals))
+
+
+STAGE = ShardedStage(
+    name="label_steps",
+    version=1,
+    sections={
+        "verifier": VerifierParams,
+        "engine": EngineParams,
+        "labels": LabelParams,
+        "completer": CompleterParams,
+    },
+    output=LABELS.name,
+    kind=LABELS,
+    sharded_inputs=(PROBLEMS, ROLLOUTS, PROPOSALS),
+    also_reads=(MODELS.name,),
+    facts=facts,
+    load=load,
+    work=work,
+    sample_kind=ROLLOUTS,
+    sample_splits=LABEL_SPLITS,
+)
+
+if __name__ == "__main__":
+    stage_main("stages.label_steps")

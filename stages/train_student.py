@@ -1,0 +1,51 @@
+"""Train the student on the training data set, which is all it reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.cli import stage_main
+from pipeline.shards import all_files
+from pipeline.stage import Context, WholeResult, WholeStage
+from vcrd.models import find_model, model_facts
+from vcrd.records import MODELS, TRAINING
+from vcrd.training.params import TrainParams
+
+NAME = "student"
+
+
+def facts(context: Context) -> dict[str, Any]:
+    """The student's digests."""
+    return model_facts(context.read(MODELS), "student")
+
+
+def build(context: Context, out: Path) -> WholeResult:
+    """Train and save."""
+    from vcrd.training.trainer import train_student
+
+    student = find_model(context.read(MODELS), "student")
+    train_student(
+        student.name,
+        student.revision,
+        context.inputs.folder(TRAINING.name),
+        out,
+        context.settings.get(TrainParams),
+        seed=context.settings.seed,
+    )
+    return WholeResult(all_files(out))
+
+
+STAGE = WholeStage(
+    name="train_student",
+    version=1,
+    sections={"train": TrainParams},
+    output=NAME,
+    whole_inputs=(TRAINING.name,),
+    also_reads=(MODELS.name,),
+    facts=facts,
+    build=build,
+)
+
+if __name__ == "__main__":
+    stage_main("stages.train_student")

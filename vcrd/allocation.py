@@ -1,0 +1,210 @@
+"""Which steps get how many completions: in rounds, where the order of a pair is least settled.
+
+The budget is per rollout, so that what a step gets depends on nothing but its own rollout. The last step of a solution
+needs no completion: its outcome is known.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Lt
+
+from vcrd.completions import (
+    CompleterParams,
+    Posterior,
+    completion_outcome,
+    completion_record,
+    completion_request,
+    is_lost,
+    value_posterior,
+)
+from vcrd.evidence import final_outcome
+from vcrd.labels import rule_broken
+from vcrd.metrics import beta_exceeds
+from vcrd.records import CompletionRecord, Evidence, Problem, Rollout, StepProposal
+from vcrd.reliability import ReliabilityModel, step_evidence
+from vcrd.requests import Failure, GenerateRequest, Generation
+from vcrd.tokenization import Decode
+from vcrd.verifiers.base import INVALID, VALID, Verifier
+
+FINAL = "final"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionParams:
+    """How completions are spent."""
+
+    initial: Annotated[int, Ge(0)]
+    """Completions each open step gets first."""
+    per_round: Annotated[int, Ge(1)]
+    """Completions that a pair gets at a time after that."""
+    budget_per_rollout: Annotated[int, Ge(0)]
+    """Completions for all steps of a rollout."""
+    settled_at: Annotated[float, Gt(0.5), Lt(1)]
+    """A pair is settled when the order of its values is this sure."""
+
+
+@dataclass
+class Allocation:
+    """Spends one rollout's budget.
+
+    Attributes:
+        problem: That the rollout answers.
+        rollout: Whose steps they are.
+        proposals: Its open proposals by id: no rule proved them wrong, nor a step of their prefix.
+        known: Outcome of each open proposal that ends the solution.
+        priors: Predicted value of each open proposal.
+        kappa: Strength of those predictions.
+        params: How to spend.
+        completer: Whose completions.
+        records: What came of it so far.
+    """
+
+    problem: Problem
+    rollout: Rollout
+    proposals: Mapping[str, StepProposal]
+    known: Mapping[str, int]
+    priors: Mapping[str, float]
+    kappa: float
+    params: CompletionParams
+    completer: CompleterParams
+    records: list[CompletionRecord] = field(default_factory=list)
+    _successes: Counter[str] = field(default_factory=Counter)
+    _trials: Counter[str] = field(default_factory=Counter)
+    _asked: Counter[str] = field(default_factory=Counter)
+    _round: int = -1
+
+    def __post_init__(self) -> None:
+        """Write down the known outcomes, as sure as first completions that all agree."""
+        for name, outcome in self.known.items():
+            for index in range(max(self.params.initial, 1)):
+                self._keep(_final_record(name, index, outcome))
+
+    @property
+    def expected(self) -> int:
+        """Completions asked for, and those known without asking."""
+        return self._asked.total() + len(self.known) * max(self.params.initial, 1)
+
+    def next_requests(self, seed: int) -> list[GenerateRequest]:
+        """Return the next round; empty when all pairs are settled or the budget is gone."""
+        self._round += 1
+        requests = []
+        for name, count in self._wanted().items():
+            proposal = self.proposals[name]
+            prefix = self.rollout.prefix_ids(proposal.step_index)
+            for index in range(self._asked[name], self._asked[name] + count):
+                request = completion_request(f"{name}/c{index}", proposal.token_ids, prefix, self.completer, seed)
+                requests.append(request)
+            self._asked[name] += count
+        return requests
+
+    def hear(self, request: GenerateRequest, answer: Generation | Failure, decode: Decode, verifier: Verifier) -> None:
+        """Take the answer to one request of the last round."""
+        outcome = 0
+        if isinstance(answer, Generation):
+            outcome = completion_outcome(self.problem, self.rollout, request, answer, decode, verifier)
+        self._keep(completion_record(request.id, answer, outcome, self._round))
+
+    def _keep(self, record: CompletionRecord) -> None:
+        self.records.append(record)
+        if record.outcome:
+            self._trials[record.proposal_id] += 1
+            self._successes[record.proposal_id] += record.outcome == VALID
+
+    def _wanted(self) -> dict[str, int]:
+        left = self.params.budget_per_rollout - self._asked.total()
+        open_ones = [name for name in sorted(self.proposals) if name not in self.known]
+        if self._round == 0:
+            return _cut(dict.fromkeys(open_ones, self.params.initial), left)
+        pairs = [pair for pair in self._pairs() if not self._broken(pair[0]) and self._doubt(pair) > 0]
+        if not pairs or left <= 0:
+            return {}
+        candidates = [name for name in max(pairs, key=self._doubt) if name in open_ones]
+        widest = max(candidates, key=lambda name: self._posterior(name).variance)
+        return _cut({widest: self.params.per_round}, left)
+
+    def _posterior(self, name: str) -> Posterior:
+        return value_posterior(self.priors[name], self.kappa, self._successes[name], self._trials[name])
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        """Open pairs that a completion can still tell something of, the student's proposal first."""
+        prefixes = sorted({proposal.prefix_id for proposal in self.proposals.values()})
+        pairs = [(f"{prefix}/student", f"{prefix}/teacher") for prefix in prefixes]
+        return [
+            pair
+            for pair in pairs
+            if all(name in self.proposals for name in pair) and not all(name in self.known for name in pair)
+        ]
+
+    def _doubt(self, pair: tuple[str, str]) -> float:
+        """How far from settled the order of a pair is; 0 once it is settled."""
+        surer = beta_exceeds(self._posterior(pair[1]).pair, self._posterior(pair[0]).pair)
+        return max(self.params.settled_at - max(surer, 1 - surer), 0.0)
+
+    def _broken(self, name: str) -> bool:
+        """Whether completions show the prefix of a proposal to be lost."""
+        before = f"{self.rollout.rollout_id}/s{self.proposals[name].step_index - 1}/student"
+        return before in self.priors and is_lost(self._posterior(before), self.completer.v_min)
+
+
+def _final_record(name: str, index: int, outcome: int) -> CompletionRecord:
+    return CompletionRecord(
+        completion_id=f"{name}/c{index}", proposal_id=name, round=0, token_ids=[], finish_reason=FINAL, outcome=outcome
+    )
+
+
+def allocate(
+    problems: Sequence[Problem],
+    rollouts: Sequence[Rollout],
+    proposals: Sequence[StepProposal],
+    evidence: Sequence[Evidence],
+    model: ReliabilityModel,
+    verifier: Verifier,
+    params: CompletionParams,
+    completer: CompleterParams,
+) -> list[Allocation]:
+    """Set up every rollout's allocation over its open proposals: no rule proved them wrong, nor a step before them."""
+    by_problem = {problem.problem_id: problem for problem in problems}
+    seen = {item.proposal_id: item for item in evidence}
+    mine: dict[str, dict[str, StepProposal]] = {rollout.rollout_id: {} for rollout in rollouts}
+    for proposal in proposals:
+        if proposal.rollout_id in mine and seen[proposal.proposal_id].rule != INVALID:
+            mine[proposal.rollout_id][proposal.proposal_id] = proposal
+    allocations = []
+    for rollout in rollouts:
+        problem = by_problem[rollout.problem_id]
+        open_ones = {
+            name: item for name, item in mine[rollout.rollout_id].items() if not rule_broken(rollout, item.step_index)
+        }
+        outcomes = {name: final_outcome(problem, rollout, item, verifier) for name, item in open_ones.items()}
+        allocations.append(
+            Allocation(
+                problem=problem,
+                rollout=rollout,
+                proposals=open_ones,
+                known={name: outcome for name, outcome in outcomes.items() if outcome is not None},
+                priors={name: model.predicted_value(problem.domain, step_evidence(seen[name])) for name in open_ones},
+                kappa=model.kappa,
+                params=params,
+                completer=completer,
+            )
+        )
+    return allocations
+
+
+def _cut(wanted: Mapping[str, int], left: int) -> dict[str, int]:
+    given: dict[str, int] = {}
+    for name, count in wanted.items():
+        if min(count, left) > 0:
+            given[name] = min(count, left)
+            left -= given[name]
+    return given
+
+
+def next_round(allocations: Sequence[Allocation], seed: int) -> list[tuple[Allocation, GenerateRequest]]:
+    """Return the next round's requests of many rollouts together, as engines like them."""
+    return [(allocation, request) for allocation in allocations for request in allocation.next_requests(seed)]
