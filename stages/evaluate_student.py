@@ -47,7 +47,8 @@ def build(context: Context, out: Path) -> WholeResult:
         )
         engine = load_engine(settings.get(EngineParams), refs[model], "generate")
         with Progress(f"evaluate {model}", len(requests)) as progress:
-            answers = engine.generate(requests, lambda tokens, bar=progress: bar.advance(tokens=tokens))
+            answers = engine.generate(requests, progress.advance_tokens)
+            progress.advance(len(answers))
         engine.close()
         rows, rejects = read_evaluation(problems, model, answers, decoder(tokenizer), verifier, oracle)
         shards.append((shard_file(index), rows, rejects))

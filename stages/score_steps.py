@@ -9,8 +9,9 @@ from pipeline.engines import EngineParams, ModelRef, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.evidence import judge_proposal, make_evidence
 from vcrd.prm import read_scores, read_spec, score_requests
-from vcrd.records import EVIDENCE, PROBLEMS, PROPOSALS, ROLLOUTS
+from vcrd.records import EVIDENCE, PROBLEMS, PROPOSALS, ROLLOUTS, StepProposal
 from vcrd.tokenization import load_tokenizer
+from vcrd.verifiers.base import Verdict
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 PRM = "prm"
@@ -33,13 +34,14 @@ def work(loaded: Any, shard: Shard) -> ShardResult:
     rollouts = {rollout.rollout_id: rollout for rollout in shard.read(ROLLOUTS)}
     proposals = [proposal for proposal in shard.read(PROPOSALS) if proposal.split != PRM]
     verifier = DomainVerifier(shard.context.settings.get(VerifierParams))
-    verdicts, by_rollout = {}, {}
+    verdicts: dict[str, Verdict] = {}
+    by_rollout: dict[str, list[StepProposal]] = {}
     for proposal in proposals:
         rollout = rollouts[proposal.rollout_id]
         verdict = judge_proposal(problems[proposal.problem_id], rollout, proposal, verifier)
         verdicts[proposal.proposal_id] = verdict
         by_rollout.setdefault(rollout.rollout_id, []).append(proposal)
-    scores = {}
+    scores: dict[str, float | str] = {}
     if engine is not None:
         laid_out = [
             item

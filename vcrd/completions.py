@@ -87,14 +87,13 @@ def is_lost(posterior: Posterior, v_min: float) -> bool:
 
 def completion_record(name: str, answer: Generation | Failure, outcome: int, round_index: int) -> CompletionRecord:
     """Write down one completion; one that the engine could not make has no outcome (0)."""
-    made = isinstance(answer, Generation)
     return CompletionRecord(
         completion_id=name,
         proposal_id=name.rpartition("/")[0],
         round=round_index,
-        token_ids=answer.token_ids if made else [],
-        finish_reason=answer.finish_reason if made else answer.reason,
-        outcome=outcome if made else 0,
+        token_ids=[] if isinstance(answer, Failure) else answer.token_ids,
+        finish_reason=answer.reason if isinstance(answer, Failure) else answer.finish_reason,
+        outcome=0 if isinstance(answer, Failure) else outcome,
     )
 
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pipeline.engines.base import Engine, EngineParams, ModelRef, Task, check_model
 from vcrd.errors import ConfigError
 
-__all__ = ["Engine", "EngineParams", "EnginePool", "ModelRef", "Task", "load_engine"]
+__all__ = ["Engine", "EngineParams", "ModelRef", "Task", "load_engine"]
 
 
 def load_engine(params: EngineParams, model: ModelRef, task: Task) -> Engine:
@@ -27,27 +27,3 @@ def load_engine(params: EngineParams, model: ModelRef, task: Task) -> Engine:
     from pipeline.engines.transformers import TransformersEngine
 
     return TransformersEngine(params, model, task)
-
-
-class EnginePool:
-    """Keeps loaded engines; of vllm's, which take all the memory they are given, one at a time."""
-
-    def __init__(self, params: EngineParams) -> None:
-        """Start empty."""
-        self._params = params
-        self._engines: dict[tuple[ModelRef, Task], Engine] = {}
-
-    def get(self, model: ModelRef, task: Task = "generate") -> Engine:
-        """Return the engine of a model, loading it where it is not there."""
-        key = (model, task)
-        if key not in self._engines:
-            if self._params.name == "vllm":
-                self.close()
-            self._engines[key] = load_engine(self._params, model, task)
-        return self._engines[key]
-
-    def close(self) -> None:
-        """Free all of them."""
-        for engine in self._engines.values():
-            engine.close()
-        self._engines.clear()

@@ -49,7 +49,7 @@ def choose(
 
 def _nucleus(probabilities_BV: torch.Tensor, top_p_B1: torch.Tensor) -> torch.Tensor:
     """Zero what lies outside the smallest set of likeliest tokens that holds the mass; ties by id."""
-    ordered_BV, order_BV = probabilities_BV.sort(-1, descending=True, stable=True)
+    ordered_BV, order_BV = probabilities_BV.sort(dim=-1, descending=True, stable=True)
     outside_BV = ordered_BV.cumsum(-1) - ordered_BV >= top_p_B1
     return probabilities_BV.masked_fill(torch.zeros_like(outside_BV).scatter(-1, order_BV, outside_BV), 0.0)
 

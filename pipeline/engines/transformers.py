@@ -49,6 +49,11 @@ class TransformersEngine:
         loader = AutoModelForCausalLM if task == "generate" else AutoModelForTokenClassification
         try:
             config = AutoConfig.from_pretrained(model.path, revision=model.revision)
+            if task == "classify" and not any("TokenClassification" in name for name in config.architectures or []):
+                raise ConfigError(
+                    f"model {model.path!r} is a {config.architectures}, which transformers has no code of its own for; "
+                    "set engine.name to vllm"
+                )
             self._tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
             loaded = loader.from_pretrained(model.path, revision=model.revision, dtype=getattr(torch, params.dtype))
         except (OSError, ValueError) as error:

@@ -45,6 +45,10 @@ class Progress:
             self._last_line = now
             self._print_line()
 
+    def advance_tokens(self, tokens: int) -> None:
+        """Add tokens."""
+        self.advance(tokens=tokens)
+
     def _rate(self, now: float) -> int:
         return round(self._tokens / max(now - self._started, 1e-9))
 

@@ -38,7 +38,7 @@ class DataCollatorForWeightedLanguageModeling:
         place = np.repeat(np.arange(shape[0]), lengths), np.concatenate([np.arange(length) for length in lengths])
 
         def padded(name: str, kind: type, filler: float) -> torch.Tensor:
-            values = np.full(shape, filler, kind)
+            values: np.ndarray[Any, Any] = np.full(shape, filler, kind)
             values[place] = flat(table, name)
             return torch.from_numpy(values)
 

@@ -40,7 +40,8 @@ def load_training_dataset(folder: Path) -> TrainingDataset:
         table = table.select(TOKEN_COLUMNS).combine_chunks()
         check_rows(table, file)
         tables.append(table)
-    return TrainingDataset(pa.concat_tables(tables)).with_format("arrow")
+    dataset: TrainingDataset = TrainingDataset(pa.concat_tables(tables)).with_format("arrow")
+    return dataset
 
 
 def check_rows(table: pa.Table, file: Path) -> None:

@@ -51,7 +51,7 @@ def train_prm(
             batch = [rows[index] for index in order[start : start + params.batch_size]]
             loss = _loss(model, batch, class_weights)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()

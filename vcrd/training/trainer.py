@@ -7,7 +7,7 @@ update. TRL and transformers are touched at `compute_loss`, `get_batch_samples` 
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]
         super().__init__(model=model, args=args, **kwargs)
         if getattr(self.accelerator.state, "parallelism_config", None) is not None:
             raise ConfigError("context and sequence parallelism would not shard the weights; switch them off")
-        self._pieces: Counter[str] = Counter()
+        self._pieces: defaultdict[str, float] = defaultdict(float)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """Prefetch a step's micro-batches and return them with the step's denominator over all ranks."""
@@ -104,7 +104,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]
                 "mean_weight": pieces["weight_sum"] / pieces["n_supervised"],
                 "supervised_tokens": pieces["n_supervised"],
             }
-            self._pieces = Counter()
+            self._pieces = defaultdict(float)
         super().log(logs, start_time)
 
 

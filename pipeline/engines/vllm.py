@@ -1,0 +1,267 @@
+"""vLLM in process: requests are streamed in and results out, a bounded number in flight; a bad one fails alone.
+
+The one file that imports vllm. Seeds repeat on the same machine; bits are what vLLM's own numerics give.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipeline.engines.base import EngineParams, Limits, ModelRef, Progress, Task, silent
+from vcrd.errors import ConfigError
+from vcrd.requests import (
+    Classification,
+    ClassifyRequest,
+    Failure,
+    GenerateRequest,
+    Generation,
+    ScoreRequest,
+    Scores,
+    TopLogprobs,
+)
+
+Request = TypeVar("Request", GenerateRequest, ScoreRequest, ClassifyRequest)
+
+_MAX_LOGPROBS = 256
+_TOKEN_HEAD, _SEQUENCE_HEAD = "ForTokenClassification", "ForSequenceClassification"
+
+
+class VllmEngine:
+    """One vLLM engine: it generates and scores, or it classifies."""
+
+    def __init__(self, params: EngineParams, model: ModelRef, task: Task) -> None:
+        """Start the engine (20 to 40 s)."""
+        on_cpu = _prepare_environment(params)
+        from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+        from vllm import LLM
+
+        try:
+            config = AutoConfig.from_pretrained(model.path, revision=model.revision)
+            tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
+        except (OSError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise ConfigError(f"model {model.path!r} cannot be loaded: {first}") from error
+        length = params.max_model_len or config.max_position_embeddings
+        options: dict[str, Any] = {}
+        if on_cpu:
+            # A prefill that is cut into pieces kills seeded requests on CPU: one batch holds all prompts in flight.
+            options |= {
+                "enforce_eager": True,
+                "max_num_batched_tokens": length * params.max_in_flight,
+                "block_size": 32,
+            }
+        elif task == "classify":
+            options |= {"max_num_batched_tokens": max(length, 8192)}
+        if task == "classify":
+            options |= _classify_options(config)
+        self._llm = LLM(
+            model=model.path,
+            revision=model.revision,
+            tokenizer_revision=model.revision,
+            dtype=params.dtype,
+            max_model_len=length,
+            max_num_seqs=min(params.batch_size, params.max_in_flight),
+            max_logprobs=_MAX_LOGPROBS,
+            gpu_memory_utilization=params.gpu_memory_utilization,
+            tensor_parallel_size=params.tensor_parallel_size,
+            seed=0,
+            disable_log_stats=True,
+            **options,
+        )
+        self._engine = self._llm.llm_engine
+        self._in_flight = params.max_in_flight
+        self._vocabulary = len(tokenizer)
+        self._limits = Limits(config.vocab_size, length)
+        self._eos = [] if task == "classify" else _eos_ids(GenerationConfig, model, tokenizer)
+
+    def close(self) -> None:
+        """Stop the engine and free what it held, so that another can start in this process."""
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        self._engine.engine_core.shutdown()
+        del self._llm, self._engine
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+    def generate(self, requests: Sequence[GenerateRequest], progress: Progress = silent) -> list[Generation | Failure]:
+        """Continue prompts; see `vcrd.requests`."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        def params(request: GenerateRequest) -> Any:
+            sampling = request.sampling
+            return SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=request.seed,
+                max_tokens=sampling.max_tokens,
+                stop=list(sampling.stop),
+                stop_token_ids=self._eos,
+                include_stop_str_in_output=True,
+                logprobs=sampling.top_k_logprobs,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+
+        refuse = self._limits.refuse_generate
+        return self._stream(requests, refuse, lambda item: item.prompt_ids, params, self._read_generation, progress)
+
+    def score(self, requests: Sequence[ScoreRequest], progress: Progress = silent) -> list[Scores | Failure]:
+        """Give log-probabilities of given tokens; see `vcrd.requests`."""
+        from vllm import SamplingParams
+
+        def params(request: ScoreRequest) -> Any:
+            return SamplingParams(
+                temperature=0.0, max_tokens=1, prompt_logprobs=request.top_k_logprobs, detokenize=False
+            )
+
+        # vLLM generates at least one token, so that the longest sequence it scores is one shorter.
+        def refuse(request: ScoreRequest) -> Failure | None:
+            limits = Limits(self._limits.vocabulary_size, self._limits.max_length - 1)
+            return limits.refuse_score(request)
+
+        return self._stream(requests, refuse, lambda item: item.token_ids, params, _read_scores, progress)
+
+    def classify(
+        self, requests: Sequence[ClassifyRequest], progress: Progress = silent
+    ) -> list[Classification | Failure]:
+        """Give class probabilities at given tokens; see `vcrd.requests`."""
+        from vllm import PoolingParams
+
+        def params(request: ClassifyRequest) -> Any:
+            return PoolingParams(task="token_classify", use_activation=True)
+
+        refuse = self._limits.refuse_classify
+        return self._stream(requests, refuse, lambda item: item.token_ids, params, _read_classification, progress)
+
+    def _stream(
+        self,
+        requests: Sequence[Request],
+        refuse: Callable[[Request], Failure | None],
+        ids: Callable[[Request], Sequence[int]],
+        params: Callable[[Request], Any],
+        read: Callable[[Request, Any], Any],
+        progress: Progress,
+    ) -> list[Any]:
+        """Keep the engine filled, and read each answer as it is finished."""
+        answers: dict[int, Any] = {}
+        waiting = iter(enumerate(requests))
+        live = 0
+        while True:
+            while live < self._in_flight and (item := next(waiting, None)) is not None:
+                index, request = item
+                failure = refuse(request) or self._add(str(index), list(ids(request)), params(request), request.id)
+                if failure is not None:
+                    answers[index] = failure
+                else:
+                    live += 1
+            if not live:
+                return [answers[index] for index in range(len(requests))]
+            for output in self._engine.step():
+                if output.finished:
+                    live -= 1
+                    index = int(output.request_id)
+                    answers[index] = read(requests[index], output)
+                    progress(len(getattr(answers[index], "token_ids", ids(requests[index]))))
+
+    def _add(self, name: str, ids: list[int], params: Any, request_id: str) -> Failure | None:
+        from vllm import TokensPrompt
+
+        try:
+            self._engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params)
+        except (ValueError, TypeError) as error:
+            return Failure(id=request_id, reason="refused", message=" ".join(str(error).split())[:200])
+        return None
+
+    def _read_generation(self, request: GenerateRequest, output: Any) -> Generation | Failure:
+        made = output.outputs[0]
+        token_ids = list(made.token_ids)
+        if max(token_ids) >= self._vocabulary:
+            message = f"the head is padded: id {max(token_ids)} was drawn, the tokenizer has {self._vocabulary}"
+            return Failure(id=request.id, reason="token_out_of_vocabulary", message=message)
+        logprobs = np.array([made.logprobs[at][token].logprob for at, token in enumerate(token_ids)], np.float32)
+        if not np.isfinite(logprobs).all():
+            return Failure(id=request.id, reason="not_finite", message="the model's output is not a number")
+        ended = "stop" if isinstance(made.stop_reason, str) else "eos"
+        return Generation(
+            id=request.id,
+            token_ids=token_ids,
+            logprobs=logprobs,
+            finish_reason=ended if made.finish_reason == "stop" else "length",
+            top=_top(made.logprobs, request.sampling.top_k_logprobs),
+        )
+
+
+def _prepare_environment(params: EngineParams) -> bool:
+    """Set what vLLM reads from the environment, before it is imported; return whether it runs on CPU."""
+    import torch
+
+    on_cpu = params.device == "cpu" or (params.device == "auto" and not torch.cuda.is_available())
+    if params.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("engine.device is cuda, but torch sees no GPU; set it to auto or cpu")
+    defaults = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process: scheduling is deterministic, and it dies with us
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+    }
+    if on_cpu:
+        defaults |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(params.kv_cache_gib),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # workers of one machine would all bind to the same cores
+            "OMP_NUM_THREADS": str(params.threads),
+        }
+    os.environ.update({name: value for name, value in defaults.items() if name not in os.environ})
+    return on_cpu
+
+
+def _classify_options(config: Any) -> dict[str, Any]:
+    """Serve a head on every token. vLLM has one on every stock decoder, under the name of a sequence classifier."""
+    from vllm.config import PoolerConfig
+
+    options: dict[str, Any] = {
+        "runner": "pooling",
+        "pooler_config": PoolerConfig(task="token_classify", tok_pooling_type="ALL"),
+    }
+    names = [name.replace(_TOKEN_HEAD, _SEQUENCE_HEAD) for name in config.architectures or []]
+    return options | {"hf_overrides": {"architectures": names}}
+
+
+def _eos_ids(generation_config: Any, model: ModelRef, tokenizer: Any) -> list[int]:
+    try:
+        configured = generation_config.from_pretrained(model.path, revision=model.revision).eos_token_id
+    except OSError:
+        configured = None
+    ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
+    return sorted(item for item in ids if item is not None)
+
+
+def _top(rows: Any, k: int) -> TopLogprobs | None:
+    """Return the k likeliest candidates of every row (a mapping from id to rank and log-probability), and the tail."""
+    if not k:
+        return None
+    best = [sorted(row.items(), key=lambda item: item[1].rank)[:k] for row in rows]
+    ids = np.array([[token for token, _ in row] for row in best], np.int32)
+    logprobs = np.array([[entry.logprob for _, entry in row] for row in best], np.float64)
+    mass = np.logaddexp.reduce(logprobs, axis=1)
+    # vLLM gives candidates only: the rest of the mass is 1 minus theirs, as exact as fp32 log-probabilities allow.
+    tail = np.log(-np.expm1(np.minimum(mass, -1e-7)))
+    return TopLogprobs(ids, logprobs.astype(np.float32), tail.astype(np.float32))
+
+
+def _read_scores(request: ScoreRequest, output: Any) -> Scores | Failure:
+    rows = [output.prompt_logprobs[at] for at in range(request.start, len(request.token_ids))]
+    chosen = [row[token].logprob for row, token in zip(rows, request.token_ids[request.start :], strict=True)]
+    if not np.isfinite(chosen).all():
+        return Failure(id=request.id, reason="not_finite", message="the model's output is not a number")
+    return Scores(id=request.id, logprobs=np.array(chosen, np.float32), top=_top(rows, request.top_k_logprobs))
+
+
+def _read_classification(request: ClassifyRequest, output: Any) -> Classification | Failure:
+    probabilities = output.outputs.data.float().numpy()[list(request.read_positions)]
+    if not np.isfinite(probabilities).all():
+        return Failure(id=request.id, reason="not_finite", message="the model's output is not a number")
+    return Classification(id=request.id, probabilities=probabilities)

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Install what the sandbox (bubblewrap) and the tests of pages (chromium) need, where this user may; else say what to do.
+set -u
+missing=()
+command -v bwrap >/dev/null || missing+=(bubblewrap)
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+    missing+=(chromium)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+sudo=()
+[ "$(id -u)" -eq 0 ] || sudo=(sudo -n)
+if command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }; then
+    echo "installing ${missing[*]}"
+    "${sudo[@]}" apt-get update -qq >/dev/null 2>&1
+    if "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; then
+        exit 0
+    fi
+fi
+echo "could not install ${missing[*]}: install them by hand; the tests that need them skip until then" >&2
+exit 0
