@@ -159,7 +159,11 @@ def _build(stage: WholeStage, context: Context, facts: Mapping[str, Any], finish
     building = finished.parent / f".tmp-{os.getpid()}-{finished.name}"
     out = building / "out"
     out.mkdir(parents=True)
-    result = stage.build(context, out)
+    try:
+        result = stage.build(context, out)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
     entries = [
         replace(entry, sha256=sha256_file(out / entry.file), fingerprint=finished.name) for entry in result.files
     ]

@@ -25,7 +25,9 @@ def facts(context: Context) -> dict[str, Any]:
     if params.pretrain is None:
         raise ConfigError(f"models.{wanted[0]}.source is pretrain, but models.pretrain is null; say how, or change it")
     if not Path(params.path).is_file():
-        raise ConfigError(f"models.path: no file {params.path}; source pretrain needs a .jsonl[.gz] of texts there")
+        raise ConfigError(
+            f"models.path: no file {params.path}; source pretrain needs a .jsonl[.gz] or a source card there"
+        )
     return {"texts": sha256_file(Path(params.path))}
 
 

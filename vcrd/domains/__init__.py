@@ -5,36 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import yaml
-
 from vcrd.domains import demo_math
 from vcrd.errors import ConfigError
-from vcrd.io.sources import SourceRow, read_file_rows, read_hub_rows
+from vcrd.io.sources import SourceRow, is_card, read_card, read_source
 
 _ORACLES = {demo_math.NAME: demo_math.step_is_valid}
 
 
 def problem_rows(path: Path) -> tuple[str, Iterator[SourceRow]]:
-    """Return the name of a source and its rows: a file, a folder, or a source card (Hub data set, generator).
+    """Return the name of a source and its rows: anything that `read_source` takes, or the card of a generator.
 
     Raises:
         ConfigError: There is no such source.
     """
-    if path.suffix not in (".yaml", ".yml"):
-        return path.name, read_file_rows(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such source card")
-    card = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(card, dict) or not {"hub", "generator"} & set(card):
-        raise ConfigError(f"{path}: expected a source card with the key hub or generator")
-    if "hub" in card:
-        return str(card["hub"]), read_hub_rows(card)
+    card = read_card(path) if is_card(path) else {}
+    if "generator" not in card:
+        return read_source(path)
     if card["generator"] != demo_math.NAME:
         raise ConfigError(f"{path}: unknown generator {card['generator']!r}; known: {demo_math.NAME}")
-    problems = demo_math.generate_problems(card["n_terms"], card["count"], card["seed"])
+    wanted = {name: card.get(name) for name in ("n_terms", "count", "seed")}
+    if not all(isinstance(value, int) for value in wanted.values()):
+        raise ConfigError(f"{path}: {demo_math.NAME} takes the integers n_terms, count and seed, got {wanted}")
     rows = (
         SourceRow(f"problem {number}", {"prompt": prompt, "reference": reference})
-        for number, (prompt, reference) in enumerate(problems, start=1)
+        for number, (prompt, reference) in enumerate(demo_math.generate_problems(**wanted), start=1)
     )
     return demo_math.NAME, rows
 

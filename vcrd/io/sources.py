@@ -1,6 +1,7 @@
 """Rows from wherever problems or texts come from: JSON lines, a Parquet folder, a Hub data set.
 
-A *source card* (a YAML file) names a Hub data set: `hub`, `config`, `split`, `revision`.
+A *source card* (a YAML file) names a Hub data set (`hub`, `config`, `split`, `revision`) or a generator (`generator` and its
+arguments; see `vcrd.domains`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow.parquet as pq
+import yaml
 
-from vcrd.errors import ConfigError
+from vcrd.errors import ConfigError, SchemaError
 
 HUB_KEYS = {"hub", "config", "split", "revision"}
 
@@ -26,6 +28,42 @@ class SourceRow:
     place: str
     values: Mapping[str, Any] | None
     error: str = ""
+
+
+def read_source(path: Path) -> tuple[str, Iterator[SourceRow]]:
+    """Return the name of a source and its rows: a file, a folder, or the card of a Hub data set.
+
+    Raises:
+        ConfigError: There is no such source.
+    """
+    if not is_card(path):
+        return path.name, read_file_rows(path)
+    card = read_card(path)
+    if "hub" not in card:
+        raise ConfigError(f"{path}: expected the card of a Hub data set, got that of {card}")
+    return str(card["hub"]), read_hub_rows(card)
+
+
+def is_card(path: Path) -> bool:
+    """Tell whether a path names a source card."""
+    return path.suffix in (".yaml", ".yml")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read a source card.
+
+    Raises:
+        ConfigError: There is none, or it is of neither kind.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such source card")
+    try:
+        card = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(card, dict) or not {"hub", "generator"} & set(card):
+        raise ConfigError(f"{path}: expected a source card with the key hub or generator")
+    return card
 
 
 def read_file_rows(path: Path) -> Iterator[SourceRow]:
@@ -50,7 +88,7 @@ def read_file_rows(path: Path) -> Iterator[SourceRow]:
 
 def _json_rows(path: Path) -> Iterator[SourceRow]:
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_lines(file, path), start=1):
             if not line.strip():
                 continue
             try:
@@ -60,6 +98,13 @@ def _json_rows(path: Path) -> Iterator[SourceRow]:
                 continue
             is_object = isinstance(values, dict)
             yield SourceRow(f"line {number}", values if is_object else None, "" if is_object else "not a JSON object")
+
+
+def _lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    try:
+        yield from file
+    except (OSError, EOFError) as error:
+        raise SchemaError(f"cannot be read: {error}", file=path) from error
 
 
 def _parquet_rows(path: Path) -> Iterator[SourceRow]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from vcrd.errors import ConfigError
 from vcrd.io.progress import Progress
-from vcrd.io.sources import read_file_rows
+from vcrd.io.sources import read_source
 from vcrd.models import ROLES, ModelParams, PretrainParams
 from vcrd.prompts import PromptParams
 
@@ -86,7 +86,7 @@ def pretrain_roles(models: ModelParams, prompts: PromptParams, output_dir: Path,
     if how is None:
         return
     texts = []
-    for row in read_file_rows(Path(models.path)):
+    for row in read_source(Path(models.path))[1]:
         values = row.values or {}
         prompt, response = values.get(how.prompt), values.get(how.response)
         if not isinstance(prompt, str) or not isinstance(response, str):
