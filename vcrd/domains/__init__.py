@@ -23,12 +23,12 @@ def problem_rows(path: Path) -> tuple[str, Iterator[SourceRow]]:
         return read_source(path)
     if card["generator"] != demo_math.NAME:
         raise ConfigError(f"{path}: unknown generator {card['generator']!r}; known: {demo_math.NAME}")
-    wanted = {name: card.get(name) for name in ("n_terms", "count", "seed")}
-    if not all(isinstance(value, int) for value in wanted.values()):
-        raise ConfigError(f"{path}: {demo_math.NAME} takes the integers n_terms, count and seed, got {wanted}")
+    wanted = [value for name in ("n_terms", "count", "seed") if isinstance(value := card.get(name), int)]
+    if len(wanted) < 3:
+        raise ConfigError(f"{path}: {demo_math.NAME} takes the integers n_terms, count and seed, got {card}")
     rows = (
         SourceRow(f"problem {number}", {"prompt": prompt, "reference": reference})
-        for number, (prompt, reference) in enumerate(demo_math.generate_problems(**wanted), start=1)
+        for number, (prompt, reference) in enumerate(demo_math.generate_problems(*wanted), start=1)
     )
     return demo_math.NAME, rows
 

@@ -1,17 +1,17 @@
 """Rows from wherever problems or texts come from: JSON lines, a Parquet folder, a Hub data set.
 
-A *source card* (a YAML file) names a Hub data set (`hub`, `config`, `split`, `revision`) or a generator (`generator` and its
-arguments; see `vcrd.domains`).
+A *source card* (a YAML file) names a Hub data set (`hub`, `config`, `split`, `revision`), or a generator and its
+arguments (see `vcrd.domains`).
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
@@ -100,7 +100,7 @@ def _json_rows(path: Path) -> Iterator[SourceRow]:
             yield SourceRow(f"line {number}", values if is_object else None, "" if is_object else "not a JSON object")
 
 
-def _lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def _lines(file: Iterable[bytes], path: Path) -> Iterator[bytes]:
     try:
         yield from file
     except (OSError, EOFError) as error:
