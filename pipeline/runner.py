@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,8 @@ def run_sharded(stage: ShardedStage, context: Context, workers: int, split: Spli
             files=entries,
         )
         refuse_too_many_rejects(stage, context, manifest)
-        assemble(context.layout.folder(stage.output), {task.file: task.rows_path for task in tasks}, manifest)
         rejects = {task.file: task.rejects_path for task, entry in zip(tasks, entries, strict=True) if entry.rejects}
-        assemble(context.layout.rejects(stage.name), rejects, None)
+        _publish(stage, context, {task.file: task.rows_path for task in tasks}, rejects, manifest)
         record(stage, context, manifest, made, len(tasks), time.monotonic() - started)
     return manifest
 
@@ -87,8 +86,16 @@ def refuse_too_many_rejects(stage: Stage, context: Context, manifest: Manifest) 
         )
 
 
-def assemble(folder: Path, files: Mapping[str, Path], manifest: Manifest | None) -> None:
-    """Put copies of finished files into `folder`, replacing what is there in one rename.
+def _publish(
+    stage: Stage, context: Context, rows: Mapping[str, Path], rejects: Mapping[str, Path], manifest: Manifest
+) -> None:
+    assemble(context.layout.folder(stage.output), rows, lambda folder: write_manifest(folder, manifest))
+    counts = {"expected": manifest.expected, "rejected": manifest.rejects}
+    assemble(context.layout.rejects(stage.name), rejects, lambda folder: write_json(folder / "counts.json", counts))
+
+
+def assemble(folder: Path, files: Mapping[str, Path], finish: Callable[[Path], None]) -> None:
+    """Put copies of finished files into `folder`, `finish` it, and replace what is there in one rename.
 
     Copies, never hard links: DVC turns what it finds in an output into a read-only cache object.
     """
@@ -99,8 +106,7 @@ def assemble(folder: Path, files: Mapping[str, Path], manifest: Manifest | None)
     for name, source in files.items():
         (building / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, building / name)
-    if manifest is not None:
-        write_manifest(building, manifest)
+    finish(building)
     if folder.exists():
         folder.rename(old)
     building.rename(folder)
@@ -133,11 +139,8 @@ def run_whole(stage: WholeStage, context: Context) -> Manifest:
         manifest = read_manifest(finished / "out")
         refuse_too_many_rejects(stage, context, manifest)
         out = finished / "out"
-        assemble(
-            context.layout.folder(stage.output), {entry.file: out / entry.file for entry in manifest.files}, manifest
-        )
-        rejects = {path.name: path for path in finished.glob("*.parquet")} if manifest.rejects else {}
-        assemble(context.layout.rejects(stage.name), rejects, None)
+        rejects = {path.name: path for path in finished.glob("*.parquet")}
+        _publish(stage, context, {entry.file: out / entry.file for entry in manifest.files}, rejects, manifest)
         record(stage, context, manifest, int(made), 1, time.monotonic() - started)
     return manifest
 

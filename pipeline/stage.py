@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.layout import Layout
 from pipeline.params import Settings
-from vcrd.io.manifest import FileEntry
+from vcrd.io.manifest import FileEntry, check_file
 from vcrd.io.parquet import read_rows, shard_files
 from vcrd.io.rejects import Reject
 
@@ -60,7 +60,12 @@ class Context:
         return self.select(kind, shard_files(self.inputs.folder(kind.name)))
 
     def select(self, kind: TableKind[T], files: Sequence[Path]) -> list[T]:
-        """Read some shards of an input, only the sampled problems where a sample is run."""
+        """Read some shards of an input, only the sampled problems where a sample is run.
+
+        A page checksum covers a page's data and not its header: the manifest's covers every byte.
+        """
+        for file in files:
+            check_file(file)
         rows = read_rows(files, kind.schema)
         if self.only_problems is not None and "problem_id" in kind.schema.names:
             rows = [row for row in rows if row["problem_id"] in self.only_problems]

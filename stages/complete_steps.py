@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.cli import stage_main
-from pipeline.engines import EngineParams, ModelRef, load_engine
+from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.allocation import CompletionParams, allocate, next_round
 from vcrd.completions import CompleterParams
 from vcrd.models import find_model, model_facts
 from vcrd.records import COMPLETIONS, EVIDENCE, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS
 from vcrd.reliability import read_reliability
-from vcrd.tokenization import decoder, load_tokenizer
+from vcrd.tokenization import decoder
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 RELIABILITY = "reliability"
@@ -26,17 +26,15 @@ def facts(context: Context) -> dict[str, Any]:
 def load(context: Context) -> Any:
     """Load the completer and the maps."""
     completer = find_model(context.read(MODELS), context.settings.get(CompleterParams).role)
-    model = ModelRef(completer.name, completer.revision)
-    engine = load_engine(context.settings.get(EngineParams), model, "generate")
-    tokenizer = load_tokenizer(completer.name, completer.revision)
-    return engine, tokenizer, read_reliability(context.inputs.folder(RELIABILITY))
+    engine = load_engine(context.settings.get(EngineParams), completer.name, completer.revision, "generate")
+    return engine, read_reliability(context.inputs.folder(RELIABILITY))
 
 
 def work(loaded: Any, shard: Shard) -> ShardResult:
     """Run rounds over all rollouts of the shard until none wants another completion."""
-    engine, tokenizer, reliability = loaded
+    engine, reliability = loaded
     settings = shard.context.settings
-    verifier, decode = DomainVerifier(settings.get(VerifierParams)), decoder(tokenizer)
+    verifier, decode = DomainVerifier(settings.get(VerifierParams)), decoder(engine.tokenizer)
     allocations = allocate(
         shard.read(PROBLEMS),
         [rollout for rollout in shard.read(ROLLOUTS) if rollout.split == "train"],

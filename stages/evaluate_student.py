@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli import stage_main
-from pipeline.engines import EngineParams, ModelRef, load_engine
+from pipeline.engines import EngineParams, load_engine
 from pipeline.shards import shard_file, write_shards
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.domains import oracle_for
-from vcrd.evaluation import MODELS as TESTED
 from vcrd.evaluation import EvaluationParams, evaluation_requests, read_evaluation, summarise
 from vcrd.io.parquet import read_rows, shard_files
 from vcrd.io.progress import Progress
 from vcrd.models import find_model, model_facts
 from vcrd.prompts import PromptParams
 from vcrd.records import EVALUATION, MODELS, PROBLEMS
-from vcrd.tokenization import decoder, load_tokenizer
+from vcrd.tokenization import decoder
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 STUDENT = "student"
@@ -33,26 +32,25 @@ def build(context: Context, out: Path) -> WholeResult:
     settings, known = context.settings, context.read(MODELS)
     problems = [problem for problem in context.read(PROBLEMS) if problem.split == "test"][: context.limit]
     student, teacher = find_model(known, "student"), find_model(known, "teacher")
-    tokenizer = load_tokenizer(student.name, student.revision)
-    refs = {
-        "before": ModelRef(student.name, student.revision),
-        "after": ModelRef(str(context.inputs.folder(STUDENT))),
-        "teacher": ModelRef(teacher.name, teacher.revision),
+    tested = {
+        "before": (student.name, student.revision),
+        "after": (str(context.inputs.folder(STUDENT)), None),
+        "teacher": (teacher.name, teacher.revision),
     }
     verifier, shards = DomainVerifier(settings.get(VerifierParams)), []
     oracle = oracle_for(problems[0].source) if problems else None
-    for index, model in enumerate(TESTED):
+    for index, (model, place) in enumerate(tested.items()):
+        engine = load_engine(settings.get(EngineParams), *place, "generate")
         requests = evaluation_requests(
-            problems, model, tokenizer, settings.get(PromptParams), settings.get(EvaluationParams)
+            problems, model, engine.tokenizer, settings.get(PromptParams), settings.get(EvaluationParams)
         )
-        engine = load_engine(settings.get(EngineParams), refs[model], "generate")
         with Progress(f"evaluate {model}", len(requests)) as progress:
             answers = engine.generate(requests, progress.advance_tokens)
             progress.advance(len(answers))
         engine.close()
-        rows, rejects = read_evaluation(problems, model, answers, decoder(tokenizer), verifier, oracle)
+        rows, rejects = read_evaluation(problems, model, answers, decoder(engine.tokenizer), verifier, oracle)
         shards.append((shard_file(index), rows, rejects))
-    return write_shards(out, EVALUATION, shards, len(problems) * len(TESTED))
+    return write_shards(out, EVALUATION, shards, len(problems) * len(tested))
 
 
 def summary(context: Context, folder: Path) -> dict[str, Any]:

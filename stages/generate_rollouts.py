@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.cli import stage_main
-from pipeline.engines import EngineParams, ModelRef, load_engine
+from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.models import find_model, model_facts
 from vcrd.problems import ROLLOUT_SPLITS
 from vcrd.prompts import PromptParams
 from vcrd.records import MODELS, PROBLEMS, ROLLOUTS
 from vcrd.rollouts import RolloutParams, brought_rollouts, read_rollouts, rollout_requests
-from vcrd.tokenization import decoder, load_tokenizer
+from vcrd.tokenization import decoder
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 
@@ -24,22 +24,19 @@ def facts(context: Context) -> dict[str, Any]:
 def load(context: Context) -> Any:
     """Load the student."""
     student = find_model(context.read(MODELS), "student")
-    model = ModelRef(student.name, student.revision)
-    engine = load_engine(context.settings.get(EngineParams), model, "generate")
-    return engine, load_tokenizer(student.name, student.revision)
+    return load_engine(context.settings.get(EngineParams), student.name, student.revision, "generate")
 
 
-def work(loaded: Any, shard: Shard) -> ShardResult:
+def work(engine: Any, shard: Shard) -> ShardResult:
     """Generate, or take what the user brought; then cut and check."""
-    engine, tokenizer = loaded
     settings = shard.context.settings
     problems = [problem for problem in shard.read(PROBLEMS) if problem.split in ROLLOUT_SPLITS]
     prompts = settings.get(PromptParams)
-    wanted = rollout_requests(problems, tokenizer, prompts, settings.get(RolloutParams), settings.seed)
-    requests, answers = brought_rollouts(problems, tokenizer, prompts)
+    wanted = rollout_requests(problems, engine.tokenizer, prompts, settings.get(RolloutParams), settings.seed)
+    requests, answers = brought_rollouts(problems, engine.tokenizer, prompts)
     requests, answers = [*wanted, *requests], [*engine.generate(wanted, shard.progress), *answers]
     verifier = DomainVerifier(settings.get(VerifierParams))
-    rollouts, rejects = read_rollouts(problems, requests, answers, decoder(tokenizer), verifier)
+    rollouts, rejects = read_rollouts(problems, requests, answers, decoder(engine.tokenizer), verifier)
     return ShardResult(rollouts, rejects, expected=len(requests))
 
 

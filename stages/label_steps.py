@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.cli import stage_main
-from pipeline.engines import EngineParams, ModelRef, load_engine
+from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.completions import CompleterParams
 from vcrd.evidence import final_outcome, judge_proposal
@@ -13,7 +13,7 @@ from vcrd.labels import LabelParams, label_proposals, label_requests, read_label
 from vcrd.models import find_model, model_facts
 from vcrd.problems import LABEL_SPLITS
 from vcrd.records import LABELS, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS
-from vcrd.tokenization import decoder, load_tokenizer
+from vcrd.tokenization import decoder
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 
@@ -25,17 +25,14 @@ def facts(context: Context) -> dict[str, Any]:
 def load(context: Context) -> Any:
     """Load the completer."""
     completer = find_model(context.read(MODELS), context.settings.get(CompleterParams).role)
-    model = ModelRef(completer.name, completer.revision)
-    engine = load_engine(context.settings.get(EngineParams), model, "generate")
-    return engine, load_tokenizer(completer.name, completer.revision)
+    return load_engine(context.settings.get(EngineParams), completer.name, completer.revision, "generate")
 
 
-def work(loaded: Any, shard: Shard) -> ShardResult:
+def work(engine: Any, shard: Shard) -> ShardResult:
     """Complete, judge and label."""
-    engine, tokenizer = loaded
     settings = shard.context.settings
     labels, completer = settings.get(LabelParams), settings.get(CompleterParams)
-    verifier, decode = DomainVerifier(settings.get(VerifierParams)), decoder(tokenizer)
+    verifier, decode = DomainVerifier(settings.get(VerifierParams)), decoder(engine.tokenizer)
     problems = {problem.problem_id: problem for problem in shard.read(PROBLEMS)}
     rollouts = {rollout.rollout_id: rollout for rollout in shard.read(ROLLOUTS) if rollout.split in LABEL_SPLITS}
     proposals = [proposal for proposal in shard.read(PROPOSALS) if proposal.split in LABEL_SPLITS]

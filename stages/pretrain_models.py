@@ -25,9 +25,7 @@ def facts(context: Context) -> dict[str, Any]:
     if params.pretrain is None:
         raise ConfigError(f"models.{wanted[0]}.source is pretrain, but models.pretrain is null; say how, or change it")
     if not Path(params.path).is_file():
-        raise ConfigError(
-            f"models.path: no file {params.path}; give the texts (.jsonl[.gz] or a source card)"
-        )
+        raise ConfigError(f"models.path: no file {params.path}; give the texts (.jsonl[.gz] or a source card)")
     return {"texts": sha256_file(Path(params.path))}
 
 

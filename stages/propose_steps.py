@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.cli import stage_main
-from pipeline.engines import EngineParams, ModelRef, load_engine
+from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.models import find_model, model_facts
 from vcrd.proposals import ProposalParams, chosen, own_step_requests, read_proposals, teacher_requests
 from vcrd.records import MODELS, PROPOSALS, ROLLOUTS
-from vcrd.tokenization import decoder, load_tokenizer
+from vcrd.tokenization import decoder
 
 
 def facts(context: Context) -> dict[str, Any]:
@@ -21,18 +21,15 @@ def facts(context: Context) -> dict[str, Any]:
 def load(context: Context) -> Any:
     """Load the teacher."""
     teacher = find_model(context.read(MODELS), "teacher")
-    model = ModelRef(teacher.name, teacher.revision)
-    engine = load_engine(context.settings.get(EngineParams), model, "generate")
-    return engine, load_tokenizer(teacher.name, teacher.revision)
+    return load_engine(context.settings.get(EngineParams), teacher.name, teacher.revision, "generate")
 
 
-def work(loaded: Any, shard: Shard) -> ShardResult:
+def work(engine: Any, shard: Shard) -> ShardResult:
     """Generate the teacher's steps, score the student's where that is wanted, and pair them."""
-    engine, tokenizer = loaded
     rollouts, params = shard.read(ROLLOUTS), shard.context.settings.get(ProposalParams)
     answers = engine.generate(teacher_requests(rollouts, params, shard.context.settings.seed), shard.progress)
     scores = engine.score(own_step_requests(rollouts, params), shard.progress)
-    proposals, rejects = read_proposals(rollouts, params, answers, scores, decoder(tokenizer))
+    proposals, rejects = read_proposals(rollouts, params, answers, scores, decoder(engine.tokenizer))
     return ShardResult(proposals, rejects, expected=2 * len(list(chosen(rollouts, params))))
 
 

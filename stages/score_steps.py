@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.cli import stage_main
-from pipeline.engines import EngineParams, ModelRef, load_engine
+from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.evidence import judge_proposal, make_evidence
 from vcrd.prm import read_scores, read_spec, score_requests
 from vcrd.records import EVIDENCE, PROBLEMS, PROPOSALS, ROLLOUTS, StepProposal
-from vcrd.tokenization import load_tokenizer
 from vcrd.verifiers.base import Verdict
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
@@ -22,14 +21,13 @@ def load(context: Context) -> Any:
     spec = read_spec(context.inputs.folder(PRM))
     path = spec.located(context.inputs.folder(PRM))
     if path is None:
-        return spec, None, None
-    engine = load_engine(context.settings.get(EngineParams), ModelRef(path, spec.revision), "classify")
-    return spec, engine, load_tokenizer(path, spec.revision)
+        return spec, None
+    return spec, load_engine(context.settings.get(EngineParams), path, spec.revision, "classify")
 
 
 def work(loaded: Any, shard: Shard) -> ShardResult:
     """Judge by rules and score; what trained the model is no evidence."""
-    spec, engine, tokenizer = loaded
+    spec, engine = loaded
     problems = {problem.problem_id: problem for problem in shard.read(PROBLEMS)}
     rollouts = {rollout.rollout_id: rollout for rollout in shard.read(ROLLOUTS)}
     proposals = [proposal for proposal in shard.read(PROPOSALS) if proposal.split != PRM]
@@ -47,7 +45,7 @@ def work(loaded: Any, shard: Shard) -> ShardResult:
             item
             for name, mine in by_rollout.items()
             for item in score_requests(
-                spec.family, problems[rollouts[name].problem_id], rollouts[name], mine, tokenizer
+                spec.family, problems[rollouts[name].problem_id], rollouts[name], mine, engine.tokenizer
             )
         ]
         answers = engine.classify([request for request, _ in laid_out], shard.progress)

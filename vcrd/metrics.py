@@ -26,7 +26,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
-    return (centre - spread) / scale, (centre + spread) / scale
+    return max((centre - spread) / scale, 0.0), min((centre + spread) / scale, 1.0)
 
 
 @functools.lru_cache(maxsize=65536)

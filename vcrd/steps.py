@@ -49,7 +49,7 @@ def segment(text: str, unit: Unit | None = None) -> list[int]:
     ends: list[int] = []
     position = 0
     closer: str | None = None
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
         position += len(line)
         closer = _closer_after(line, closer)
         if not following.strip() or not text[:position].strip() or closer is not None:

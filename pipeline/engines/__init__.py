@@ -10,12 +10,13 @@ from vcrd.errors import ConfigError
 __all__ = ["Engine", "EngineParams", "ModelRef", "Task", "load_engine"]
 
 
-def load_engine(params: EngineParams, model: ModelRef, task: Task) -> Engine:
-    """Load a model; an engine for `generate` also scores.
+def load_engine(params: EngineParams, path: str, revision: str | None, task: Task) -> Engine:
+    """Load a model from a folder or the Hub; an engine for `generate` also scores.
 
     Raises:
         ConfigError: The model is not there, or the engine's package is not installed.
     """
+    model = ModelRef(path, revision)
     check_model(model)
     package = "vllm" if params.name == "vllm" else "transformers"
     if find_spec(package) is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge, Gt, Le
 
@@ -59,7 +59,13 @@ class ModelRef:
 
 
 class Engine(Protocol):
-    """Answers requests on token ids, in their order; a request that fails disturbs no other."""
+    """Answers requests on token ids, in their order; a request that fails disturbs no other.
+
+    Attributes:
+        tokenizer: Of its model.
+    """
+
+    tokenizer: Any
 
     def generate(self, requests: Sequence[GenerateRequest], progress: Progress = ...) -> list[Generation | Failure]:
         """Continue prompts."""

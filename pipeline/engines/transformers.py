@@ -54,7 +54,7 @@ class TransformersEngine:
                     f"model {model.path!r} is a {config.architectures}, which transformers has no code of its own for; "
                     "set engine.name to vllm"
                 )
-            self._tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
+            self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
             loaded = loader.from_pretrained(model.path, revision=model.revision, dtype=getattr(torch, params.dtype))
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
@@ -62,9 +62,9 @@ class TransformersEngine:
         self._model = loaded.eval().to(self._device)
         self._batch_size = params.batch_size
         # A head is often padded beyond the tokenizer; those ids mean nothing and are never drawn.
-        self._vocabulary = min(len(self._tokenizer), config.vocab_size)
+        self._vocabulary = min(len(self.tokenizer), config.vocab_size)
         self._limits = Limits(config.vocab_size, params.max_model_len or config.max_position_embeddings)
-        self._eos = _eos_ids(self._model, self._tokenizer)
+        self._eos = _eos_ids(self._model, self.tokenizer)
 
     def close(self) -> None:
         """Free the model."""
@@ -131,7 +131,7 @@ class TransformersEngine:
         return logits_BV.log_softmax(-1)
 
     def _generate_batch(self, requests: list[GenerateRequest]) -> list[Generation | Failure]:
-        batch = _Decoding(requests, self._eos, self._tokenizer, self._device)
+        batch = _Decoding(requests, self._eos, self.tokenizer, self._device)
         ids_BT, mask_BT = self._padded([request.prompt_ids for request in requests], left=True)
         cache = DynamicCache()
         while batch.alive:

@@ -42,7 +42,7 @@ class VllmEngine:
 
         try:
             config = AutoConfig.from_pretrained(model.path, revision=model.revision)
-            tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
+            self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise ConfigError(f"model {model.path!r} cannot be loaded: {first}") from error
@@ -75,9 +75,9 @@ class VllmEngine:
         )
         self._engine = self._llm.llm_engine
         self._in_flight = params.max_in_flight
-        self._vocabulary = len(tokenizer)
+        self._vocabulary = len(self.tokenizer)
         self._limits = Limits(config.vocab_size, length)
-        self._eos = [] if task == "classify" else _eos_ids(GenerationConfig, model, tokenizer)
+        self._eos = [] if task == "classify" else _eos_ids(GenerationConfig, model, self.tokenizer)
 
     def close(self) -> None:
         """Stop the engine and free what it held, so that another can start in this process."""

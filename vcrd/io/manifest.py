@@ -109,6 +109,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise SchemaError(f"not a manifest ({error!r})", file=folder / MANIFEST_NAME) from error
 
 
+def check_file(path: Path) -> None:
+    """Compare a file's checksum with that in the manifest beside it."""
+    entries = [entry for entry in read_manifest(path.parent).files if entry.file == path.name]
+    if not entries or sha256_file(path) != entries[0].sha256:
+        raise SchemaError("differs from the manifest's checksum; run the stage that writes it again", file=path)
+
+
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Compare every file's checksum with the manifest; the first that differs is a `SchemaError`."""
     for entry in manifest.files:

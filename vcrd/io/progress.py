@@ -27,9 +27,16 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self.close()
+        elif self._bar is not None:
+            self._bar.close()
+
+    def close(self) -> None:
+        """Finish the bar, or say how it ended."""
         if self._bar is not None:
             self._bar.close()
-        elif kind is None:
+        else:
             self._print_line()
 
     def advance(self, units: int = 0, tokens: int = 0) -> None:

@@ -104,6 +104,9 @@ def pretrain_roles(models: ModelParams, prompts: PromptParams, output_dir: Path,
 
 def save(model: Any, tokenizer: Any, output_dir: Path) -> None:
     """Save safetensors, configuration and tokenizer; nothing that tells where or when."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     model.config._name_or_path = ""
     model.save_pretrained(output_dir, safe_serialization=True)
     tokenizer.save_pretrained(output_dir)

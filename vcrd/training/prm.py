@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers.utils import logging
 
 from vcrd.prm import PrmTrainParams
 from vcrd.training.pretrain import save
+
+logging.disable_progress_bar()  # of reading and writing weights; the stage has its own
 
 PrmRow = tuple[list[int], list[tuple[int, int]]]
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers.utils import logging
 from trl import SFTTrainer
 
 from vcrd.errors import ConfigError
+from vcrd.io.progress import Progress
 from vcrd.losses import IGNORED, weighted_loss
 from vcrd.training.collator import DataCollatorForWeightedLanguageModeling
 from vcrd.training.config import WeightedSFTConfig
 from vcrd.training.dataset import load_training_dataset
 from vcrd.training.params import TrainParams
 from vcrd.training.pretrain import save
+
+logging.disable_progress_bar()  # of reading and writing weights; the training has its own
 
 _TEACHER = ("teacher_topk_ids", "teacher_topk_logprobs", "teacher_tail_logprob")
 
@@ -108,15 +111,17 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
 
-class _Listener(TrainerCallback):  # type: ignore[misc]
-    """Hands log lines on."""
+class _Bar(TrainerCallback):  # type: ignore[misc]
+    """Shows steps done."""
 
-    def __init__(self, hear: Callable[[dict[str, float]], None]) -> None:
-        self._hear = hear
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._progress = Progress("train_student", state.max_steps, "step")
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            self._hear({"step": state.global_step, **logs})
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._progress.advance(1)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._progress.close()
 
 
 def train_student(
@@ -127,7 +132,6 @@ def train_student(
     params: TrainParams,
     *,
     seed: int,
-    log: Callable[[dict[str, float]], None] = lambda line: None,
 ) -> None:
     """Train a model on a `training` folder and save it: safetensors, configuration, tokenizer, nothing else.
 
@@ -167,7 +171,8 @@ def train_student(
             args=args,
             train_dataset=load_training_dataset(training_dir),
             processing_class=tokenizer,
-            callbacks=[_Listener(log)],
+            callbacks=[_Bar()],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)

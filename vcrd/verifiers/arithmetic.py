@@ -108,8 +108,8 @@ def _equal(left: Fraction, right: Fraction, written: str, modulus: int | None) -
     if modulus is not None:
         return (left - right) % modulus == 0
     decimals = re.fullmatch(r".*\.(\d+)\D*", written)
-    tolerance = Fraction(1, 10 ** len(decimals[1])) if decimals else Fraction(0)
-    return abs(left - right) <= tolerance
+    # A decimal may be rounded or cut off: it is then less than one unit of its last place away.
+    return left == right or (decimals is not None and abs(left - right) < Fraction(1, 10 ** len(decimals[1])))
 
 
 def _shown(value: Fraction) -> str:

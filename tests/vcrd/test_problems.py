@@ -1,0 +1,50 @@
+"""Any rows become problems or rejects; ids and splits depend on content and seed alone."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vcrd.io.sources import SourceRow
+from vcrd.problems import SPLITS, ColumnParams, ProblemParams, SplitParams, make_problems
+
+COLUMNS = ColumnParams(prompt="q", reference="a", split="s", responses="r")
+PARAMS = ProblemParams(
+    path="x",
+    domain="math",
+    licence="MIT",
+    columns=COLUMNS,
+    limit=None,
+    splits=SplitParams(train=4, prm=2, fit=1, judge=1, test=2),
+)
+VALUE = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.text(max_size=2), max_size=2)
+ROW = st.none() | st.fixed_dictionaries({}, optional=dict.fromkeys("qasr", VALUE))
+
+
+def rows(values) -> list[SourceRow]:
+    return [SourceRow(f"line {number}", item) for number, item in enumerate(values, start=1)]
+
+
+@given(st.lists(ROW, max_size=12))
+def test_every_row_is_a_problem_or_a_reject(values: list) -> None:
+    problems, rejects = make_problems(rows(values), PARAMS, "x", seed=1)
+    assert len(problems) + len(rejects) == len(values)
+    assert len({item.problem_id for item in problems}) == len(problems)
+    assert all(item.split in SPLITS for item in problems)
+
+
+def test_order_changes_no_id_and_no_split() -> None:
+    values = [{"q": f"What is {n}+{n}?", "a": 2 * n} for n in range(50)]
+    problems, _ = make_problems(rows(values), PARAMS, "x", seed=1)
+    shuffled, _ = make_problems(rows(values[::-1]), PARAMS, "x", seed=1)
+    assert problems == shuffled
+    counts = {name: sum(item.split == name for item in problems) for name in SPLITS}
+    assert counts == {"train": 20, "prm": 10, "fit": 5, "judge": 5, "test": 10}
+    other, _ = make_problems(rows(values), PARAMS, "x", seed=2)
+    assert [item.problem_id for item in other] == [item.problem_id for item in problems]
+    assert [item.split for item in other] != [item.split for item in problems]
+
+
+def test_a_split_of_its_own_is_kept() -> None:
+    values = [{"q": "a", "a": "1", "s": "test"}, {"q": "b", "a": "1", "s": "dev"}]
+    problems, rejects = make_problems(rows(values), PARAMS, "x", seed=1)
+    assert [item.split for item in problems] == ["test"]
+    assert [item.reason for item in rejects] == ["bad_split"]

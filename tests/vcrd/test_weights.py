@@ -1,0 +1,78 @@
+"""Weights keep the total of the signal, obey their bound, and refuse what cannot be."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from vcrd.calibration import CONTROLS, STRENGTHS, CalibrationParams, choose_target, step_strength
+from vcrd.errors import ConfigError
+from vcrd.weights import solve_scale, token_weight
+
+PARAMS = {"own_steps": "when_better", "strength": "validity", "tau": 1.0, "rho": 0.25, "shuffle_seed": 3}
+ROWS = st.lists(st.tuples(st.floats(0, 1), st.integers(1, 50)), min_size=1, max_size=40)
+
+
+def params(**changes) -> CalibrationParams:
+    return CalibrationParams(**{**PARAMS, **changes})
+
+
+@given(ROWS, st.floats(1.5, 20))
+def test_the_mean_over_supervised_tokens_is_1(rows: list[tuple[float, int]], w_max: float) -> None:
+    strengths = np.array([row[0] for row in rows])
+    tokens = np.array([row[1] for row in rows])
+    assume(strengths[strengths > 0].min(initial=1) > 1e-9)
+    assume(w_max * tokens[strengths > 0].sum() > tokens.sum() * 1.001)
+    scale = solve_scale(strengths, tokens, w_max)
+    weights = np.array([token_weight(value, scale, w_max) for value in strengths])
+    assert (weights * tokens).sum() / tokens.sum() == pytest.approx(1, abs=1e-9)
+    assert weights.max() <= w_max
+    assert (weights[strengths == 0] == 0).all()
+
+
+def test_scaling_all_strengths_changes_no_weight() -> None:
+    strengths, tokens = np.array([0.1, 0.5, 0.9, 0.0]), np.array([3, 2, 5, 7])
+    for factor in (0.1, 7.0):
+        ours, theirs = solve_scale(strengths, tokens, 4.0), solve_scale(strengths * factor, tokens, 4.0)
+        assert token_weight(0.5, ours, 4.0) == pytest.approx(token_weight(0.5 * factor, theirs, 4.0))
+
+
+def test_no_scale_is_an_error_that_says_what_would_do() -> None:
+    with pytest.raises(ConfigError, match=r"only 10\.0% of 100 supervised tokens.*raise weights\.w_max above 10"):
+        solve_scale(np.array([1.0, 0.0]), np.array([10, 90]), 4.0)
+    with pytest.raises(ConfigError, match="validities are all 0"):
+        solve_scale(np.zeros(2), np.array([1, 1]), 4.0)
+
+
+def test_the_target_is_the_more_valid_step_and_a_tie_goes_to_the_teacher() -> None:
+    teacher, student = np.array([0.9, 0.5, 0.2]), np.array([0.5, 0.5, 0.8])
+    assert choose_target(teacher, student, "when_better").tolist() == [False, False, True]
+    assert choose_target(teacher, student, "never").tolist() == [False] * 3
+    assert choose_target(teacher, student, "only").tolist() == [True] * 3
+
+
+@pytest.mark.parametrize("name", sorted(STRENGTHS))
+def test_a_proved_invalid_target_has_no_strength_but_under_the_controls(name: str) -> None:
+    target, other = np.array([0.9, 0.8, 0.3]), np.array([0.1, 0.9, 0.3])
+    strengths = step_strength(target, other, np.array([True, True, True]), params(strength=name))
+    assert (strengths > 0).any() == (name in CONTROLS)
+
+
+@pytest.mark.parametrize("name", ["gap_sigmoid", "bilinear", "ratio"])
+def test_a_sure_gap_counts_more_than_two_sound_steps_and_these_more_than_nothing(name: str) -> None:
+    sure, both = step_strength(
+        np.array([1.0, 1.0]), np.array([0.0, 1.0]), np.array([False, False]), params(strength=name)
+    )
+    assert sure > both > 0
+
+
+def test_shuffled_has_the_same_strengths_elsewhere() -> None:
+    target = np.linspace(0, 1, 50)
+    shuffled = step_strength(target, target, np.zeros(50, bool), params(strength="shuffled"))
+    assert sorted(shuffled) == pytest.approx(sorted(target))
+    assert (shuffled != target).mean() > 0.8
+
+
+def test_an_unknown_strength_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'gap_sigmoid'"):
+        step_strength(np.ones(1), np.ones(1), np.zeros(1, bool), params(strength="gap_sigmoit"))
