@@ -1,0 +1,1 @@
+"""One module per performance claim: ratios measured in one run, as these machines are shared and noisy."""
