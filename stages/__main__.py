@@ -1,4 +1,4 @@
-"""Verbs on a run: `python -m stages preset|show|deps`."""
+"""Verbs on a run: `python -m stages preset|show|errors|deps`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipeline.layout import Layout
 from pipeline.params import parse_settings, read_yaml, sections_of, set_values
 from vcrd.errors import ConfigError, did_you_mean
 from vcrd.io.files import atomic_write, read_json
+from vcrd.io.parquet import read_table
 from vcrd.report import PAGE, SUMMARY, as_text
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
@@ -69,6 +70,19 @@ def show() -> None:
     """Print the figures of the active run."""
     folder = Layout(load_settings(PARAMS, "stages").preset).folder("report")
     click.echo(as_text(read_json(folder / SUMMARY), folder / PAGE))
+
+
+@main.command()
+@click.argument("stage", required=False)
+def errors(stage: str | None) -> None:
+    """Print the rejected rows of the active run, of one stage or of all."""
+    layout, known = Layout(load_settings(PARAMS, "stages").preset), stages_of("stages")
+    if stage is not None and stage not in known:
+        raise ConfigError(f"unknown stage {stage!r}{did_you_mean(stage, known)}")
+    for name in [stage] if stage else known:
+        for path in sorted(layout.rejects(name).glob("*.parquet")):
+            for row in read_table(path).to_pylist():
+                click.echo(f"{name}  {row['reason']}  {row['record_id']}  {row['message']}")
 
 
 @main.command()

@@ -75,7 +75,7 @@ def test_a_missing_params_file(demo: Workspace) -> None:
 
 
 def test_an_input_that_is_not_there_yet(demo: Workspace) -> None:
-    refused(demo, "propose_steps", "missing", "run the stage that writes it")
+    refused(demo, "propose_steps", "data/demo-math/models holds no", "run the stage that writes it")
 
 
 def test_an_unknown_preset(demo: Workspace) -> None:
@@ -157,6 +157,10 @@ def test_broken_json_lines_are_rejects_with_their_line_numbers(demo: Workspace) 
     }
     metrics = json.loads((demo.root / "data/demo-math/metrics/prepare_problems.json").read_text())
     assert metrics["rows"]["expected"] == 8
+
+    said = demo.check("python", "-m", "stages", "errors", "prepare_problems")
+    assert "prepare_problems  broken_json  line 2" in said
+    assert said.count("\n") == 6
 
 
 def test_too_many_rejects_fail_the_stage_saying_why(demo: Workspace) -> None:

@@ -1,0 +1,41 @@
+"""Real text through every stage: GSM8K problems, tiny models trained on its solutions; nothing is lost."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.workspace import Workspace
+
+SMALL = {
+    "problems.limit": "30",
+    "problems.splits": "{train: 12, prm: 5, fit: 4, judge: 3, test: 6}",
+    "models.pretrain.student.steps": "20",
+    "models.pretrain.teacher.steps": "30",
+    "run.num_shards": "2",
+    "rollouts.per_problem": "1",
+    "weights.max_length": "190",
+}
+
+
+@pytest.mark.slow
+def test_every_row_of_every_stage_is_written_or_a_reject(real_data: Path, tmp_path: Path) -> None:
+    run = Workspace(tmp_path / "project")
+    test, train = real_data / "gsm8k/test.jsonl", real_data / "gsm8k/train.jsonl.gz"
+    run.use("gsm8k-smoke", **{"problems.path": str(test), "models.path": str(train), **SMALL})
+    run.repro()
+    folder = run.root / "data/gsm8k-smoke"
+    summary = json.loads((folder / "report/summary.json").read_text())
+    assert len(summary["stages"]) == 10
+    for stage in summary["stages"]:
+        assert stage["expected"] == stage["written"] + sum(stage["rejected"].values()), stage
+        rows = [pl.read_parquet(path) for path in (folder / "rejects" / stage["stage"]).glob("*.parquet")]
+        assert sum(row.height for row in rows) == sum(stage["rejected"].values())
+    reasons = {reason for stage in summary["stages"] for reason in stage["rejected"]}
+    assert "too_long" in reasons
+    assert "near zero" in summary["verdict"]
+    problems = pl.read_parquet(folder / "problems/*.parquet")
+    assert set(problems["licence"]) == {"MIT"}
+    asked = {json.loads(line)["question"] for line in test.read_text().splitlines()}
+    assert set(problems["prompt"]) <= asked
