@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for_any
+from pathlib import Path
 from typing import Any
 
 from pipeline.shards import ShardTask, commit
@@ -18,6 +19,7 @@ from vcrd.errors import VcrdError
 from vcrd.io.manifest import FileEntry
 
 _POLL_SECONDS = 0.5
+_SHELLS = ("sh",)  # bash, dash, zsh, fish: what dvc runs a command with
 _worker: dict[str, Any] = {}
 
 
@@ -89,18 +91,36 @@ def _exit_after(sentinels: list[int]) -> None:
 
 
 def die_with_dvc() -> None:
-    """End this stage when the `dvc repro` that runs it is killed: an orphan would hold the lock against the next."""
+    """End this stage when the `dvc repro` that runs it is killed: an orphan would hold the lock against the next.
+
+    It may be gone before this is called; what started the stage is then no Python program, but whatever adopts orphans.
+    """
     if "DVC_STAGE" not in os.environ:
         return
     import psutil
 
-    ancestors = psutil.Process().parents()
-    dvc = next((process for process in ancestors if any("dvc" in part for part in process.cmdline()[:3])), None)
-    if dvc is not None:
-        threading.Thread(target=_exit_when_gone, args=(dvc,), daemon=True).start()
+    starters = [process for process in psutil.Process().parents() if not _named(process, _SHELLS)]
+    if not starters or not _named(starters[0], ("python", "dvc")):
+        raise VcrdError("the dvc repro that started this stage is gone; run it again")
+    threading.Thread(target=_exit_when_gone, args=(starters[0],), daemon=True).start()
+
+
+def _named(process: Any, words: tuple[str, ...]) -> bool:
+    import psutil
+
+    try:
+        program = Path(next(iter(process.cmdline()), process.name())).name
+    except psutil.Error:
+        return False
+    return any(word in program for word in words)
 
 
 def _exit_when_gone(process: Any) -> None:
-    while process.is_running() and process.status() != "zombie":
-        time.sleep(0.2)
+    import psutil
+
+    try:
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.2)
+    except psutil.NoSuchProcess:
+        pass
     os._exit(1)
