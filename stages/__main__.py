@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from vcrd.io.files import atomic_write, read_json
 from vcrd.io.parquet import read_table
 from vcrd.report import PAGE, SUMMARY, as_text
 
-PRESETS, PARAMS = Path("presets"), Path("params.yaml")
+PRESETS, PARAMS, KEPT = Path("presets"), Path("params.yaml"), Path(".vcrd")
 
 
 @click.group(help=__doc__)
@@ -34,10 +35,20 @@ def _presets() -> dict[str, Path]:
     return {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
 
 
+def _active() -> str | None:
+    """Return the preset of params.yaml; None where there is no such file."""
+    if not PARAMS.is_file():
+        return None
+    try:
+        return str(read_yaml(PARAMS).get("preset"))
+    except ConfigError:
+        return "unreadable"
+
+
 @preset.command("list")
 def list_presets() -> None:
     """Print the names of the presets; the active one has a star."""
-    active = read_yaml(PARAMS).get("preset") if PARAMS.is_file() else None
+    active = _active()
     for name in _presets():
         click.echo(f"{'*' if name == active else ' '} {name}")
 
@@ -45,10 +56,11 @@ def list_presets() -> None:
 @preset.command("use")
 @click.argument("name")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="e.g. --set train.epochs=2 (YAML values)")
-@click.option("--keep", is_flag=True, help="Leave params.yaml as it is if it is there.")
+@click.option("--keep", is_flag=True, help="Leave params.yaml as it is if it is this preset's.")
 def use_preset(name: str, changes: tuple[str, ...], keep: bool) -> None:
     """Write params.yaml from a preset; nothing is written where a key or a value is wrong."""
-    if keep and PARAMS.is_file():
+    active = _active()
+    if keep and active == name:
         return
     known = _presets()
     if name not in known:
@@ -57,6 +69,11 @@ def use_preset(name: str, changes: tuple[str, ...], keep: bool) -> None:
     parse_settings(values, sections_of(stages_of("stages").values()), str(known[name]))
     header = f"# Written by `python -m stages preset use {name}`; edit freely.\n"
     text = header + yaml.safe_dump(values, sort_keys=False)
+    if active not in (None, name):
+        before = KEPT / f"params-{active}.yaml"
+        before.parent.mkdir(exist_ok=True)
+        shutil.copyfile(PARAMS, before)
+        click.echo(f"what {PARAMS} held of {active} is kept in {before}", err=True)
     atomic_write(PARAMS, lambda temporary: _write(temporary, text))
     click.echo(f"params.yaml: {name}{' with ' if changes else ''}{', '.join(changes)}", err=True)
 

@@ -92,6 +92,18 @@ def test_an_unknown_key_of_a_preset_leaves_params_as_they_are(demo: Workspace) -
     assert (demo.root / "params.yaml").read_text() == before
 
 
+def test_switching_presets_keeps_what_was_edited_and_keep_keeps_it_in_place(demo: Workspace) -> None:
+    edited = (demo.root / "params.yaml").read_text()
+    demo.check("python", "-m", "stages", "preset", "use", "demo-math", "--keep")
+    assert (demo.root / "params.yaml").read_text() == edited
+    demo.use("gsm8k-smoke")
+    assert (demo.root / ".vcrd/params-demo-math.yaml").read_text() == edited
+    assert "* gsm8k-smoke" in demo.check("python", "-m", "stages", "preset", "list")
+    (demo.root / "params.yaml").write_text("[")
+    demo.check("python", "-m", "stages", "preset", "use", "demo-math", "--keep")
+    assert "* demo-math" in demo.check("python", "-m", "stages", "preset", "list")
+
+
 def prepared_with(demo: Workspace, finished: Workspace) -> None:
     shutil.copytree(finished.root / "data/demo-math/pretrained", demo.root / "data/demo-math/pretrained")
 
