@@ -18,7 +18,7 @@ from pipeline.executors.local import die_with_dvc
 from pipeline.layout import Layout
 from pipeline.params import Settings, parse_settings, read_yaml, sections_of
 from pipeline.runner import Split, run_sharded, run_whole
-from pipeline.shards import adopt, plan_shards
+from pipeline.shards import adopt, plan_shards, stage_facts
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
 from vcrd.errors import ConfigError, VcrdError
 from vcrd.io.manifest import read_manifest
@@ -145,7 +145,7 @@ def describe(stage: Stage, context: Context) -> str:
             missing = True
             lines.append(f"  reads {name}: not there yet")
     if isinstance(stage, ShardedStage) and not missing:
-        tasks = plan_shards(stage, context)
+        tasks = plan_shards(stage, context, stage_facts(stage, context))
         done = sum(adopt(task) is not None for task in tasks)
         lines.append(f"  shards: {len(tasks)}, of which {done} are finished and {len(tasks) - done} would be made")
     lines.extend(f"  {name}: {json.dumps(context.settings.plain[name])}" for name in stage.sections)

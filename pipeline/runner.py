@@ -38,7 +38,8 @@ class Split:
 
 def run_sharded(stage: ShardedStage, context: Context, workers: int, split: Split) -> Manifest | None:
     """Run a sharded stage; returns None for a split that is not the whole, as nothing is assembled then."""
-    tasks = plan_shards(stage, context)
+    facts = stage_facts(stage, context)
+    tasks = plan_shards(stage, context, facts)
     scratch = context.layout.scratch(stage.name)
     started = time.monotonic()
     with locked(scratch / ".lock", shared=split.count > 1), locked(scratch / f".lock-{split.index}-{split.count}"):
@@ -55,7 +56,7 @@ def run_sharded(stage: ShardedStage, context: Context, workers: int, split: Spli
             artefact=stage.output,
             stage=stage.name,
             stage_version=stage.version,
-            provenance=stage_facts(stage, context),
+            provenance=facts,
             files=entries,
         )
         refuse_too_many_rejects(stage, context, manifest)

@@ -7,7 +7,7 @@ what makes the shard exist; it is adopted only while both checksums in it hold.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,9 @@ def stage_facts(stage: Stage, context: Context) -> dict[str, Any]:
     }
 
 
-def plan_shards(stage: ShardedStage, context: Context) -> list[ShardTask]:
-    """List a stage's shards, one for each shard of its inputs."""
-    facts = {**stage_facts(stage, context), "schema": stage.kind.schema.to_string()}
+def plan_shards(stage: ShardedStage, context: Context, facts: Mapping[str, Any]) -> list[ShardTask]:
+    """List a stage's shards, one for each shard of its inputs; `facts` are `stage_facts`."""
+    facts = {**facts, "schema": stage.kind.schema.to_string()}
     manifests = {kind.name: read_manifest(context.inputs.folder(kind.name)) for kind in stage.sharded_inputs}
     digests = {name: {entry.file: entry.sha256 for entry in manifest.files} for name, manifest in manifests.items()}
     names = sorted(set().union(*digests.values()))

@@ -9,7 +9,7 @@ from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.allocation import CompletionParams, allocate, next_round
 from vcrd.completions import CompleterParams
-from vcrd.models import find_model, model_facts
+from vcrd.models import PRETRAINED, ModelParams, find_model, model_facts
 from vcrd.records import COMPLETIONS, EVIDENCE, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS
 from vcrd.reliability import read_reliability
 from vcrd.tokenization import decoder
@@ -20,7 +20,8 @@ RELIABILITY = "reliability"
 
 def facts(context: Context) -> dict[str, Any]:
     """The completer's digests."""
-    return model_facts(context.read(MODELS), context.settings.get(CompleterParams).role)
+    models, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
+    return model_facts(context.read(MODELS), models, pretrained, context.settings.get(CompleterParams).role)
 
 
 def load(context: Context) -> Any:

@@ -13,7 +13,7 @@ from vcrd.domains import oracle_for
 from vcrd.evaluation import EvaluationParams, evaluation_requests, read_evaluation, summarise
 from vcrd.io.parquet import read_rows, shard_files
 from vcrd.io.progress import Progress
-from vcrd.models import find_model, model_facts
+from vcrd.models import PRETRAINED, ROLES, ModelParams, find_model, model_facts
 from vcrd.prompts import PromptParams
 from vcrd.records import EVALUATION, MODELS, PROBLEMS
 from vcrd.tokenization import decoder
@@ -24,19 +24,16 @@ STUDENT = "student"
 
 def facts(context: Context) -> dict[str, Any]:
     """The digests of the models that are tested beside the trained one."""
-    return model_facts(context.read(MODELS), "student", "teacher")
+    models, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
+    return model_facts(context.read(MODELS), models, pretrained, "student", "teacher")
 
 
 def build(context: Context, out: Path) -> WholeResult:
     """Let one model after the other answer every test problem."""
     settings, known = context.settings, context.read(MODELS)
     problems = [problem for problem in context.read(PROBLEMS) if problem.split == "test"][: context.limit]
-    student, teacher = find_model(known, "student"), find_model(known, "teacher")
-    tested = {
-        "before": (student.name, student.revision),
-        "after": (str(context.inputs.folder(STUDENT)), None),
-        "teacher": (teacher.name, teacher.revision),
-    }
+    student, teacher = ((model.name, model.revision) for role in ROLES for model in [find_model(known, role)])
+    tested = {"before": student, "after": (str(context.inputs.folder(STUDENT)), None), "teacher": teacher}
     verifier, shards = DomainVerifier(settings.get(VerifierParams)), []
     oracle = oracle_for(problems[0].source) if problems else None
     for index, (model, place) in enumerate(tested.items()):

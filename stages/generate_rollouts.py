@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.cli import stage_main
 from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
-from vcrd.models import find_model, model_facts
+from vcrd.models import PRETRAINED, ModelParams, find_model, model_facts
 from vcrd.problems import ROLLOUT_SPLITS
 from vcrd.prompts import PromptParams
 from vcrd.records import MODELS, PROBLEMS, ROLLOUTS
@@ -18,7 +18,8 @@ from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 def facts(context: Context) -> dict[str, Any]:
     """The student's digests."""
-    return model_facts(context.read(MODELS), "student")
+    models, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
+    return model_facts(context.read(MODELS), models, pretrained, "student")
 
 
 def load(context: Context) -> Any:

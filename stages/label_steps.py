@@ -10,7 +10,7 @@ from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.completions import CompleterParams
 from vcrd.evidence import final_outcome, judge_proposal
 from vcrd.labels import LabelParams, label_proposals, label_requests, read_label_outcomes
-from vcrd.models import find_model, model_facts
+from vcrd.models import PRETRAINED, ModelParams, find_model, model_facts
 from vcrd.problems import LABEL_SPLITS
 from vcrd.records import LABELS, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS
 from vcrd.tokenization import decoder
@@ -19,7 +19,8 @@ from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 def facts(context: Context) -> dict[str, Any]:
     """The completer's digests."""
-    return model_facts(context.read(MODELS), context.settings.get(CompleterParams).role)
+    models, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
+    return model_facts(context.read(MODELS), models, pretrained, context.settings.get(CompleterParams).role)
 
 
 def load(context: Context) -> Any:

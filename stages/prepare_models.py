@@ -8,10 +8,8 @@ from pipeline.cli import stage_main
 from pipeline.shards import shard_file, write_shards
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.io.manifest import read_manifest
-from vcrd.models import ROLES, ModelParams, describe_model, locate, refuse_other_tokenizers
+from vcrd.models import PRETRAINED, ROLES, ModelParams, describe_model, locate, refuse_other_tokenizers
 from vcrd.records import MODELS, Model
-
-PRETRAINED = "pretrained"
 
 
 def _describe(context: Context) -> list[Model]:

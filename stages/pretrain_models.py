@@ -10,10 +10,8 @@ from pipeline.shards import all_files
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.errors import ConfigError
 from vcrd.io.files import sha256_file
-from vcrd.models import ROLES, ModelParams
+from vcrd.models import PRETRAINED, ROLES, ModelParams
 from vcrd.prompts import PromptParams
-
-NAME = "pretrained"
 
 
 def facts(context: Context) -> dict[str, Any]:
@@ -43,7 +41,7 @@ STAGE = WholeStage(
     name="pretrain_models",
     version=1,
     sections={"models": ModelParams, "prompts": PromptParams},
-    output=NAME,
+    output=PRETRAINED,
     paths=("models.path",),
     facts=facts,
     build=build,

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.cli import stage_main
 from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
-from vcrd.models import find_model, model_facts
+from vcrd.models import PRETRAINED, ModelParams, find_model, model_facts
 from vcrd.proposals import ProposalParams, chosen, own_step_requests, read_proposals, teacher_requests
 from vcrd.records import MODELS, PROPOSALS, ROLLOUTS
 from vcrd.tokenization import decoder
@@ -15,7 +15,8 @@ from vcrd.tokenization import decoder
 
 def facts(context: Context) -> dict[str, Any]:
     """The teacher's digests."""
-    return model_facts(context.read(MODELS), "teacher")
+    models, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
+    return model_facts(context.read(MODELS), models, pretrained, "teacher")
 
 
 def load(context: Context) -> Any:

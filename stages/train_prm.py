@@ -9,7 +9,7 @@ from pipeline.cli import stage_main
 from pipeline.shards import all_files
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.io.progress import Progress
-from vcrd.models import describe_model, find_model, model_facts
+from vcrd.models import PRETRAINED, ModelParams, describe_model, find_model, model_facts
 from vcrd.prm import PrmParams, PrmSpec, training_rows, write_spec
 from vcrd.records import LABELS, MODELS, PROPOSALS, ROLLOUTS
 
@@ -20,7 +20,8 @@ def facts(context: Context) -> dict[str, Any]:
     """The digests of the backbone, or of the model that is given."""
     params = context.settings.get(PrmParams)
     if params.source == "train":
-        return model_facts(context.read(MODELS), params.train.base)
+        models, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
+        return model_facts(context.read(MODELS), models, pretrained, params.train.base)
     if params.source == "none":
         return {}
     model = describe_model("prm", params.name or "", params.revision)

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.cli import stage_main
 from pipeline.shards import all_files
 from pipeline.stage import Context, WholeResult, WholeStage
-from vcrd.models import find_model, model_facts
+from vcrd.models import PRETRAINED, ModelParams, find_model, model_facts
 from vcrd.records import MODELS, TRAINING
 from vcrd.training.params import TrainParams
 
@@ -17,7 +17,8 @@ NAME = "student"
 
 def facts(context: Context) -> dict[str, Any]:
     """The student's digests."""
-    return model_facts(context.read(MODELS), "student")
+    models, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
+    return model_facts(context.read(MODELS), models, pretrained, "student")
 
 
 def build(context: Context, out: Path) -> WholeResult:

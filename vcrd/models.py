@@ -17,6 +17,7 @@ from vcrd.records import Model
 from vcrd.tokenization import chat_template_fingerprint, load_tokenizer, tokenizer_fingerprint
 
 ROLES = ("student", "teacher")
+PRETRAINED = "pretrained"
 _CONTENT = (".safetensors", ".bin", "config.json")
 
 
@@ -155,8 +156,24 @@ def find_model(models: Sequence[Model], role: str) -> Model:
     return next(model for model in models if model.role == role)
 
 
-def model_facts(models: Sequence[Model], *roles: str) -> dict[str, Any]:
-    """Return what decides the answers of these roles' models."""
+def model_facts(models: Sequence[Model], params: ModelParams, pretrained: Path, *roles: str) -> dict[str, Any]:
+    """Return what decides the answers of these roles' models, once it is sure that they are those of `models`.
+
+    Raises:
+        ConfigError: A model is not there, or it or its tokenizer is another than prepare_models saw.
+    """
+    for known in models:
+        name, revision = locate(known.role, params, pretrained)
+        if name != known.name or revision not in (None, known.revision):
+            raise ConfigError(
+                f"models.{known.role} is {name}, prepare_models saw {known.name}; run: python -m stages.prepare_models"
+            )
+        seen = tokenizer_fingerprint(load_tokenizer(name, known.revision))
+        if seen != known.tokenizer_fingerprint:
+            raise ConfigError(
+                f"tokenizer mismatch: that of models.{known.role} {name} is not the one that prepare_models saw; "
+                "restore it, or run: python -m stages.prepare_models"
+            )
     return {
         "models": {
             role: [model.weights_fingerprint, model.tokenizer_fingerprint, model.chat_template_fingerprint]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.runner import Split, run_sharded, run_whole
-from pipeline.shards import adopt, plan_shards
+from pipeline.shards import adopt, plan_shards, stage_facts
 from tests.pipeline import toy
 from vcrd.errors import BusyError, SchemaError
 from vcrd.io.lock import locked
@@ -83,7 +83,7 @@ def test_a_damaged_shard_is_made_again_and_only_that_one(tmp_path: Path, damage:
     run(tmp_path)
     before = outputs(tmp_path)
     context = toy.context(tmp_path)
-    tasks = plan_shards(toy.SQUARE, context)
+    tasks = plan_shards(toy.SQUARE, context, stage_facts(toy.SQUARE, context))
     path = tasks[1].rows_path
     if damage == "flip":
         raw = bytearray(path.read_bytes())

@@ -138,6 +138,31 @@ def test_a_tokenizer_mismatch(demo: Workspace, finished: Workspace) -> None:
     refused_models(demo, "tokenizer mismatch", "student", "teacher")
 
 
+@pytest.mark.parametrize("stage", ["generate_rollouts", "propose_steps", "train_student", "evaluate_student"])
+def test_models_that_prepare_models_has_not_seen_are_refused_by_every_stage(
+    finished: Workspace, tmp_path: Path, stage: str
+) -> None:
+    run = finished.copy(tmp_path / "project")
+    before = run.digests()
+    params = (run.root / "params.yaml").read_text()
+    for old, new, words in (
+        ("name: teacher", "name: professor", "models.teacher: data/models/demo-math/professor holds no config.json"),
+        ("name: teacher", "name: student", "models.teacher is data/models/demo-math/student, prepare_models saw"),
+    ):
+        edit(run, old, new)
+        done = run.stage(stage)
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr.strip()
+        assert "\n" not in done.stderr.strip()
+        (run.root / "params.yaml").write_text(params)
+    path = run.root / "data/models/demo-math/teacher/tokenizer.json"
+    path.write_text(path.read_text().replace('"isolated"', '"removed"').replace('"Isolated"', '"Removed"'))
+    done = run.stage(stage)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("ConfigError: tokenizer mismatch: that of models.teacher")
+    assert run.digests() == before
+
+
 def test_broken_json_lines_are_rejects_with_their_line_numbers(demo: Workspace) -> None:
     lines = [
         '{"prompt": "a=1+2 ?", "reference": "3"}',
