@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -26,7 +28,7 @@ PARAMS = EngineParams(
 )
 
 
-def main() -> None:
+def main() -> bool:
     """Time both on the same prompts, alternating."""
     engine = load_engine(PARAMS, MODEL, None, "generate")
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
@@ -48,7 +50,7 @@ def main() -> None:
 
     engine.generate(requests[:4])
     ratios = [seconds(one_by_one) / seconds(lambda: engine.generate(requests)) for _ in range(REPEATS)]
-    claim(
+    return claim(
         "engine, 64 prompts in a batch with top-8 log-probabilities, against generate one at a time",
         ratios,
         5.0,
@@ -57,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(not main())
