@@ -10,11 +10,13 @@ _MARKS = (
     re.compile(r"(?im)^\s*(?:final answer|answer|a)\s*:[ \t]*([^\n]+)$"),
     re.compile(r"(?i)the (?:final )?answer is:?[ \t]*([^\n]+)"),
 )
+# A single line without a word of prose; LaTeX commands and units are none.
+_BARE = re.compile(r"(?:(?!(?<![\\{A-Za-z])[A-Za-z]{3,}\s)[^\n]){1,200}")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
 
 
 def extract_answer(text: str) -> str | None:
-    r"""Return the last boxed or marked answer of a solution; None where it gives none.
+    r"""Return the last boxed or marked answer of a solution, or a text that is nothing else; None where there is none.
 
     >>> extract_answer("2+2=4\n#### 4")
     '4'
@@ -28,7 +30,8 @@ def extract_answer(text: str) -> str | None:
         found = mark.findall(text)
         if found and found[-1].strip():
             return str(found[-1]).strip()
-    return None
+    bare = text.strip()
+    return bare if _BARE.fullmatch(bare) and "\\boxed" not in bare else None
 
 
 def _last_boxed(text: str) -> str | None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 
 from vcrd.answers import as_number, extract_answer
+from vcrd.io.workers import BoundedWorker, Late
 from vcrd.records import Problem
 from vcrd.verifiers.arithmetic import check_arithmetic
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
 
-_MAX_ANSWER = 400
-_PARSE_SECONDS = 3
+ANSWER_SECONDS = 4.0
+"""What comparing one answer with its reference may cost at most."""
+_MAX_ANSWER = 1000
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class MathVerifier:
     modulus: int | None
 
     def verify_answer(self, problem: Problem, text: str) -> Verdict:
-        """Compare the last marked answer with the reference."""
+        """Compare the last marked answer with the reference; one that cannot be compared in time is wrong."""
         if problem.reference is None:
             return Verdict(ABSTAIN, "no reference")
         answer = extract_answer(text)
@@ -28,21 +33,37 @@ class MathVerifier:
             return Verdict(INVALID, "no answer found")
         if len(answer) > _MAX_ANSWER:
             return Verdict(INVALID, f"answer longer than {_MAX_ANSWER} characters")
-        reference = extract_answer(problem.reference) or problem.reference
-        numbers = as_number(reference), as_number(answer)
-        if numbers[0] is not None and numbers[1] is not None:
-            right = numbers[0] == numbers[1]
-        else:
-            right = _equivalent(reference, answer)
-        return Verdict(VALID if right else INVALID, f"{answer} {'equals' if right else 'is not'} {reference}")
+        reference = extract_answer(problem.reference) or problem.reference.strip()
+        try:
+            right = _same(reference, answer)
+        except Late as late:
+            return Verdict(INVALID, f"{_short(answer)} cannot be compared with {_short(reference)}: {late}")
+        return Verdict(
+            VALID if right else INVALID, f"{_short(answer)} {'equals' if right else 'is not'} {_short(reference)}"
+        )
 
     def verify_step(self, problem: Problem, prefix: str, step: str) -> Verdict:
         """Veto a step whose arithmetic is wrong."""
-        return check_arithmetic(step, self.modulus)
+        return check_arithmetic(step, self.modulus, prefix)
 
 
-def _equivalent(reference: str, answer: str) -> bool:
-    from math_verify import parse, verify
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
-    gold, given = (parse(f"${text}$", parsing_timeout=_PARSE_SECONDS) for text in (reference, answer))
-    return bool(verify(gold, given, timeout_seconds=_PARSE_SECONDS))
+
+def _same(reference: str, answer: str) -> bool:
+    numbers = as_number(reference), as_number(answer)
+    if numbers[0] is not None and numbers[1] is not None:
+        return numbers[0] == numbers[1]
+    return _bare(reference) == _bare(answer) or bool(_comparer().call(reference, answer))
+
+
+def _bare(answer: str) -> str:
+    r"""Drop what carries no meaning: `\text{(A)}.` is `A`."""
+    text = re.sub(r"\\(?:text|mathrm|textbf|mbox)\s*\{([^{}]*)\}", r"\1", answer).strip().strip("$").rstrip(".")
+    return re.sub(r"\s+", "", re.sub(r"^\(([A-Z])\)$", r"\1", text.strip()))
+
+
+@cache
+def _comparer() -> BoundedWorker:
+    return BoundedWorker("vcrd.verifiers.equivalence:equivalent", ANSWER_SECONDS)
