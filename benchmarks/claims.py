@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -18,16 +22,32 @@ def seconds(work: Callable[[], object]) -> float:
 
 def claim(text: str, values: Sequence[float], bar: float, better: str) -> bool:
     """Print a claim as a JSON line: the median of the ratios, and their range; return whether it holds."""
-    value = statistics.median(values)
+    return state(text, statistics.median(values), bar, better, n=len(values), spread=(min(values), max(values)))
+
+
+def state(
+    text: str, value: float, bar: float, better: str, *, n: int, spread: tuple[float, float] | None = None
+) -> bool:
+    """Print a claim that one figure stands for; `spread` is its 95 % interval or its range, where it has one."""
     holds = value <= bar if better == "lower" else value >= bar
     line = {
         "claim": text,
-        "value": round(value, 3),
+        "value": round(value, 4),
         "bar": bar,
         "better": better,
         "holds": holds,
-        "n": len(values),
-        "spread": [round(min(values), 3), round(max(values), 3)],
+        "n": n,
+        "spread": None if spread is None else [round(end, 4) for end in spread],
     }
     sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
     return holds
+
+
+def real_data(*parts: str) -> Path | None:
+    """Return a public data set outside the repository; None, said on standard error, where it is not there."""
+    folder = Path(os.environ.get("VCRD_TEST_DATA", ROOT.parent / "shared" / "data")).joinpath(*parts)
+    if folder.exists():
+        return folder
+    sys.stderr.write(f"left out: no real data at {folder}; set VCRD_TEST_DATA\n")
+    return None
