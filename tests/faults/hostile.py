@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.faults.hostile_programs import FORGERIES, PAIRS, PROGRAMS
+from tests.faults.hostile_forgeries import FORGERIES, PAIRS
+from tests.faults.hostile_greed import GREEDY
+from tests.faults.hostile_programs import PROGRAMS
 from vcrd.io.sandbox import Program, Sandbox, SandboxLimits, guest_python
 
 LIMITS = SandboxLimits(
@@ -85,7 +87,8 @@ def _copy_suite(place: Path) -> None:
         "vcrd/io/sandbox.py",
         "vcrd/io/sandbox_guest.py",
     ]
-    for part in [*parts, "tests/faults/hostile.py", "tests/faults/hostile_programs.py"]:
+    suite = [f"tests/faults/{path.name}" for path in Path(__file__).parent.glob("hostile*.py")]
+    for part in [*parts, *suite]:
         target = place / part
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_ROOT / part, target)
@@ -134,7 +137,7 @@ def _run_all(facts: dict[str, object]) -> dict[str, str]:
             return name, "its attack had success"
         return name, f"took {took:.1f} s" if took > LIMITS.wall_seconds + GRACE_SECONDS else ""
 
-    jobs = [(name, code, "assert answer()") for name, code in PROGRAMS.items()]
+    jobs = [(name, code, "assert answer()") for name, code in {**PROGRAMS, **GREEDY}.items()]
     for name, code in FORGERIES.items():
         # Only the tests know what is right.
         jobs.append((name, code, f"assert answer() == {secrets.token_hex(8)!r}"))

@@ -5,14 +5,16 @@ import os
 import pytest
 
 from tests.faults.hostile import LIMITS, contained, users
-from tests.faults.hostile_programs import FORGERIES, PAIRS, PROGRAMS
+from tests.faults.hostile_forgeries import FORGERIES, PAIRS
+from tests.faults.hostile_greed import GREEDY
+from tests.faults.hostile_programs import PROGRAMS
 from vcrd.io.sandbox import Program, Sandbox
 
 
 @pytest.mark.parametrize("user", users())
 def test_every_hostile_program_is_contained(user: str) -> None:
     found = contained(user)
-    assert len(found) == len(PROGRAMS) + len(FORGERIES) + len(PAIRS) + 3
+    assert len(found) == len(PROGRAMS) + len(GREEDY) + len(FORGERIES) + len(PAIRS) + 3
     assert len(found) >= 45
     assert {name: reason for name, reason in found.items() if reason} == {}
 
@@ -22,7 +24,7 @@ def test_an_attack_that_had_success_would_show() -> None:
     sandbox = Sandbox(LIMITS)
     allowed = "def answer():\n    return open('/tmp/mine', 'w').write('x') > 0\n"
     assert sandbox.run(Program(code=allowed, tests="assert answer()")).passed
-    for name, code in PROGRAMS.items():
+    for name, code in {**PROGRAMS, **GREEDY}.items():
         compile(code, name, "exec")
         assert "def answer()" in code or "while True" in code
 
