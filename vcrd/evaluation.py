@@ -13,7 +13,7 @@ from vcrd.metrics import wilson_interval
 from vcrd.prompts import PromptParams, prompt_ids
 from vcrd.records import EvaluatedProblem, Problem
 from vcrd.requests import Failure, GenerateRequest, Generation, Sampling
-from vcrd.steps import cut_steps
+from vcrd.steps import cut_steps, unit_for
 from vcrd.tokenization import Decode
 from vcrd.verifiers.base import VALID, Verifier
 
@@ -79,7 +79,8 @@ def read_evaluation(
 def _judge_steps(problem: Problem, answer: Generation, text: str, decode: Decode, oracle: Oracle | None) -> list[bool]:
     if oracle is None:
         return []
-    ends = cut_steps(answer.token_ids, decode, ended=answer.finish_reason == "eos").char_ends
+    unit = unit_for(problem.domain, text)
+    ends = cut_steps(answer.token_ids, decode, ended=answer.finish_reason == "eos", unit=unit).char_ends
     steps = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
     return [oracle(problem.prompt, steps[:index], step) for index, step in enumerate(steps)]
 

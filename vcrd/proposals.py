@@ -21,7 +21,7 @@ from vcrd.requests import (
     TopLogprobs,
     derive_seed,
 )
-from vcrd.steps import detect_unit, first_step
+from vcrd.steps import first_step, unit_for
 from vcrd.tokenization import Decode
 
 
@@ -128,7 +128,9 @@ def _teacher_step(rollout: Rollout, step: int, answer: Generation | Failure, dec
     if isinstance(answer, Failure):
         return reject(answer.id, answer.reason, answer.message)
     ended = answer.finish_reason in ("eos", "stop")
-    found = first_step(answer.token_ids, decode, ended=ended, unit=detect_unit(rollout.text))
+    unit = unit_for(rollout.domain, rollout.text)
+    before = rollout.text[: rollout.step_char_ends[step - 1]] if step else ""
+    found = first_step(answer.token_ids, decode, ended=ended, unit=unit, before=before)
     if found is None:
         reason = "empty_step" if ended else "unfinished_step"
         return reject(answer.id, reason, f"{len(answer.token_ids)} tokens", text=decode(answer.token_ids))

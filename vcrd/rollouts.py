@@ -13,7 +13,7 @@ from vcrd.io.rejects import Reject, reject
 from vcrd.prompts import PromptParams, prompt_ids
 from vcrd.records import Problem, Rollout
 from vcrd.requests import Failure, GenerateRequest, Generation, Sampling, derive_seed
-from vcrd.steps import cut_steps
+from vcrd.steps import cut_steps, unit_for
 from vcrd.tokenization import Decode
 from vcrd.verifiers.base import Verifier
 
@@ -95,7 +95,7 @@ def _read_rollout(
 ) -> Rollout:
     text = decode(answer.token_ids)
     ended = answer.finish_reason == "eos"
-    steps = cut_steps(answer.token_ids, decode, ended=ended)
+    steps = cut_steps(answer.token_ids, decode, ended=ended, unit=unit_for(problem.domain, text))
     if not text.strip():
         steps.token_ends.clear()
         steps.char_ends.clear()

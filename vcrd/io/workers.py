@@ -1,7 +1,7 @@
 """Work that may never end, in a process of its own: bounded by the parent's clock, never by signals within it.
 
-A worker is `python -m vcrd.io.workers MODULE:FUNCTION`: a line of JSON arguments in, a line of JSON result out. One that is
-late is killed, and the next call starts another.
+A worker is `python -m vcrd.io.workers MODULE:FUNCTION`: a line of JSON arguments in, a line of JSON result out. One
+that is late is killed, and the next call starts another.
 """
 
 from __future__ import annotations
@@ -97,15 +97,16 @@ def _read_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
 
 def serve(function: Callable[..., Any], seconds: float) -> None:
     """Answer calls until the input ends."""
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    answers, sys.stdout = sys.stdout, sys.stderr  # what the function prints is no answer
+    answers.write("ready\n")
+    answers.flush()
     for line in sys.stdin:
         # Should the parent be gone, nobody else ends a call that hangs: the default action of the alarm does.
         signal.alarm(round(seconds) + 5)
         result = function(*json.loads(line))
         signal.alarm(0)
-        sys.stdout.write(json.dumps(result) + "\n")
-        sys.stdout.flush()
+        answers.write(json.dumps(result) + "\n")
+        answers.flush()
 
 
 def _main(target: str, seconds: str) -> None:

@@ -9,6 +9,8 @@ from annotated_types import Ge
 
 from vcrd.records import Problem
 from vcrd.verifiers.base import Verdict, Verifier
+from vcrd.verifiers.code import CodeVerifier
+from vcrd.verifiers.instructions import InstructionsVerifier
 from vcrd.verifiers.math import MathVerifier
 
 
@@ -25,7 +27,11 @@ class DomainVerifier:
 
     def __init__(self, params: VerifierParams) -> None:
         """Make a verifier of every domain."""
-        self._verifiers: dict[str, Verifier] = {"math": MathVerifier(params.modulus)}
+        self._verifiers: dict[str, Verifier] = {
+            "math": MathVerifier(params.modulus),
+            "code": CodeVerifier(),
+            "instructions": InstructionsVerifier(),
+        }
 
     def verify_answer(self, problem: Problem, text: str) -> Verdict:
         """Judge a whole solution by its final answer."""

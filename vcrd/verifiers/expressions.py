@@ -25,15 +25,15 @@ _TOKEN = re.compile(
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _MIXED = re.compile(r"(?<![\d.])(\d+)\s*\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}")
 
+_VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8"}
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\(?:left|right|,|;|!|:|quad|qquad|displaystyle)(?![A-Za-z])", ""),
         (r"\\(?:text|mathrm|textbf|mbox)\s*\{([^{}]*)\}", r" \1 "),
         (r"\\(?:times|cdot|ast)(?![A-Za-z])|[×·∗⋅]", "*"),
-        ("½", "(1/2)"),
-        ("¼", "(1/4)"),
-        ("¾", "(3/4)"),
+        *((rf"(\d+)\s?{sign}", rf"(\1+{value})") for sign, value in _VULGAR.items()),
+        *((sign, f"({value})") for sign, value in _VULGAR.items()),
         (r"\\div(?![A-Za-z])|÷", "/"),
         (r"\\([$%])", r"\1"),
         (r"\{,\}", ","),
@@ -55,6 +55,14 @@ _REWRITES = tuple(
         (r"\sequals\s", " = "),
         (r"\[", "("),
         (r"\]", ")"),
+    )
+)
+_MEANINGS = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"/\s*(\d+\s*/\s*\d+)", r"/(\1)"),
+        (r"/\s*(\d+\s*\([^()]*\))", r"/(\1)"),
+        (rf"^([$€£]?(?:{_NUMBER}))\s*([-+])\s*((?:{_NUMBER})%)$", r"\1*(1\2\3)"),
     )
 )
 
@@ -157,13 +165,17 @@ def evaluate(expression: str, names: Mapping[str, Fraction] | None = None) -> Fr
 
 
 def readings(expression: str, names: Mapping[str, Fraction] | None = None) -> list[Fraction]:
-    """Return the values that an expression may mean: `3 / 1/4` may divide by a quarter.
+    """Return the values that an expression may mean.
+
+    `3 / 1/4` may divide by a quarter, `6 / 2(1 + 2)` by all that follows, and `50 - 20%` take a fifth of the 50 away.
 
     >>> readings("3 / 1/4")
     [Fraction(3, 4), Fraction(12, 1)]
+    >>> readings("50 - 20%")[-1]
+    Fraction(40, 1)
     """
-    bracketed = re.sub(r"/\s*(\d+\s*/\s*\d+)", r"/(\1)", expression)
-    values = [evaluate(text, names) for text in dict.fromkeys((expression, bracketed))]
+    texts = [expression, *(pattern.sub(meant, expression) for pattern, meant in _MEANINGS)]
+    values = [evaluate(text, names) for text in dict.fromkeys(texts)]
     return [value for value in values if value is not None]
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from vcrd.answers import as_number, extract_answer
 from vcrd.io.workers import BoundedWorker, Late
 from vcrd.records import Problem
-from vcrd.verifiers.arithmetic import check_arithmetic
+from vcrd.verifiers.arithmetic import check_arithmetic, has_own_rules
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
 
 ANSWER_SECONDS = 4.0
@@ -43,7 +43,9 @@ class MathVerifier:
         )
 
     def verify_step(self, problem: Problem, prefix: str, step: str) -> Verdict:
-        """Veto a step whose arithmetic is wrong."""
+        """Veto a step whose arithmetic is wrong, unless the problem calculates by rules of its own."""
+        if has_own_rules(problem.prompt):
+            return Verdict(ABSTAIN, "the problem has rules of its own")
         return check_arithmetic(step, self.modulus, prefix)
 
 
