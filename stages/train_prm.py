@@ -6,25 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cli import stage_main
-from pipeline.shards import all_files
+from pipeline.shards import all_files, entry_of
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.io.progress import Progress
-from vcrd.models import PRETRAINED, ModelParams, describe_model, find_model, model_facts
-from vcrd.prm import PrmParams, PrmSpec, training_rows, write_spec
+from vcrd.io.rejects import count_reasons
+from vcrd.models import PRETRAINED, ModelParams, find_model, model_facts
+from vcrd.prm import SPEC_FILE, PrmParams, describe_labels, find_given, given_spec, training_rows, write_spec
+from vcrd.prompts import PromptParams
 from vcrd.records import LABELS, MODELS, PROPOSALS, ROLLOUTS
+from vcrd.training.stepwise import read_stepwise, stepwise_digests
 
 NAME = "prm"
 
 
 def facts(context: Context) -> dict[str, Any]:
-    """The digests of the backbone, or of the model that is given."""
+    """The digests of the backbone and of the steps that people labelled, or of the model that is given."""
     params = context.settings.get(PrmParams)
+    given_spec(params, None, None, "")
     if params.source == "train":
         models, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
-        return model_facts(context.read(MODELS), models, pretrained, params.train.base)
+        known = model_facts(context.read(MODELS), models, pretrained, params.train.base)
+        return known | {"stepwise": stepwise_digests(params.train.stepwise)}
     if params.source == "none":
         return {}
-    model = describe_model("prm", params.name or "", params.revision)
+    model = find_given(params, context.read(MODELS))
     return {"given": [model.weights_fingerprint, model.revision]}
 
 
@@ -32,38 +37,37 @@ def build(context: Context, out: Path) -> WholeResult:
     """Train, or point to what is given."""
     params = context.settings.get(PrmParams)
     if params.source == "train":
-        write_spec(out, _train(context, params, out))
-    elif params.source == "none":
-        write_spec(out, PrmSpec(family=params.family, path=None, revision=None, reason="prm.source is none"))
+        return _train(context, params, out)
+    if params.source == "none":
+        write_spec(out, given_spec(params, None, None, "prm.source is none"))
     else:
-        model = describe_model("prm", params.name or "", params.revision)
-        write_spec(out, PrmSpec(family=params.family, path=model.name, revision=model.revision, reason="given"))
+        model = find_given(params, context.read(MODELS))
+        write_spec(out, given_spec(params, model.name, model.revision, f"given: {model.name}"))
     return WholeResult(all_files(out))
 
 
-def _train(context: Context, params: PrmParams, out: Path) -> PrmSpec:
+def _train(context: Context, params: PrmParams, out: Path) -> WholeResult:
+    base, settings = find_model(context.read(MODELS), params.train.base), context.settings
     labels = {item.proposal_id: item.label for item in context.read(LABELS) if item.split == NAME}
-    known = {name: label for name, label in labels.items() if label is not None}
-    said = f"{len(known)} labels of {len(labels)} steps, {sum(known.values())} of them sound"
-    if len(known) < params.train.min_labels or len(set(known.values())) < 2:
-        reason = f"not trained: {said}; prm.train.min_labels is {params.train.min_labels} and both kinds are needed"
-        return PrmSpec(family=params.family, path=None, revision=None, reason=reason)
-    from vcrd.training.prm import train_prm
+    people, rejects = read_stepwise(params.train.stepwise, base, settings.get(PromptParams))
+    path, (reason, enough) = None, describe_labels(labels.values(), people, params.train.min_labels)
+    if enough:
+        from vcrd.training.prm import train_prm
 
-    base = find_model(context.read(MODELS), params.train.base)
-    rows = training_rows(context.read(ROLLOUTS), context.read(PROPOSALS), known)
-    with Progress("train_prm", len(rows) * params.train.epochs) as progress:
-        losses = train_prm(
-            base.name, base.revision, rows, out, params.train, seed=context.settings.seed, progress=progress.advance
-        )
-    reason = f"trained on {said}; loss {losses[0]:.3f} to {losses[-1]:.3f}"
-    return PrmSpec(family="token_classification", path=".", revision=None, reason=reason)
+        rows = [*training_rows(context.read(ROLLOUTS), context.read(PROPOSALS), labels), *people]
+        with Progress("train_prm", len(rows) * params.train.epochs) as progress:
+            where = base.name, base.revision
+            losses = train_prm(*where, rows, out, params.train, seed=settings.seed, progress=progress.advance)
+        path, reason = ".", f"{reason}; loss {losses[0]:.3f} to {losses[-1]:.3f}"
+    write_spec(out, given_spec(params, path, None, reason))
+    counted = entry_of(SPEC_FILE, rows=len(people), expected=len(people) + len(rejects), rejects=count_reasons(rejects))
+    return WholeResult([counted, *(entry for entry in all_files(out) if entry.file != SPEC_FILE)], rejects)
 
 
 STAGE = WholeStage(
     name="train_prm",
-    version=1,
-    sections={"prm": PrmParams},
+    version=2,
+    sections={"prm": PrmParams, "prompts": PromptParams},
     output=NAME,
     whole_inputs=(ROLLOUTS.name, PROPOSALS.name, LABELS.name),
     also_reads=(MODELS.name,),

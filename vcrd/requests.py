@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +66,22 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenHead:
+    """What an engine that classifies reads off a token; chosen when it is loaded, as vLLM builds the head then.
+
+    Attributes:
+        kind: "classes": the checkpoint's own classifier, softmax over its classes; "tokens": a language model's
+            next-token logits of `label_ids`, softmax over these alone; "value": a scalar value head, sigmoid.
+        label_ids: Of "tokens": the classes, in this order.
+    """
+
+    kind: Literal["classes", "tokens", "value"] = "classes"
+    label_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifyRequest:
-    """Class probabilities of a token-classification model at the given token positions."""
+    """Class probabilities at the given token positions, by the head that the engine was loaded with."""
 
     id: str
     token_ids: Sequence[int]
@@ -118,7 +133,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
-    """Answer to `ClassifyRequest`: probabilities [P, C], rows in the order of the read positions."""
+    """Answer to `ClassifyRequest`: probabilities [P, C], rows in the order of the read positions; a value has C = 1."""
 
     id: str
     probabilities: FloatArray

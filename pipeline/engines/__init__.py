@@ -6,12 +6,15 @@ from importlib.util import find_spec
 
 from pipeline.engines.base import Engine, EngineParams, ModelRef, Task, check_model
 from vcrd.errors import ConfigError
+from vcrd.requests import TokenHead
 
 __all__ = ["Engine", "EngineParams", "ModelRef", "Task", "load_engine"]
 
 
-def load_engine(params: EngineParams, path: str, revision: str | None, task: Task) -> Engine:
-    """Load a model from a folder or the Hub; an engine for `generate` also scores.
+def load_engine(
+    params: EngineParams, path: str, revision: str | None, task: Task, head: TokenHead | None = None
+) -> Engine:
+    """Load a model from a folder or the Hub; an engine for `generate` also scores, one for `classify` reads `head`.
 
     Raises:
         ConfigError: The model is not there, or the engine's package is not installed.
@@ -24,7 +27,7 @@ def load_engine(params: EngineParams, path: str, revision: str | None, task: Tas
     if params.name == "vllm":
         from pipeline.engines.vllm import VllmEngine
 
-        return VllmEngine(params, model, task)
+        return VllmEngine(params, model, task, head or TokenHead())
     from pipeline.engines.transformers import TransformersEngine
 
-    return TransformersEngine(params, model, task)
+    return TransformersEngine(params, model, task, head or TokenHead())

@@ -18,6 +18,7 @@ from vcrd.requests import (
     Generation,
     ScoreRequest,
     Scores,
+    TokenHead,
 )
 
 Task = Literal["generate", "classify"]
@@ -128,3 +129,20 @@ def check_model(model: ModelRef) -> None:
             raise ConfigError(f"model {model.path!r}: the folder has no config.json; give a saved transformers model")
     elif looks_local:
         raise ConfigError(f"model {model.path!r}: no such folder; give a local folder or a Hub name (org/name)")
+
+
+def refuse_head(head: TokenHead, config: Any, path: str) -> None:
+    """Refuse a language model whose next-token logits are more than its head's: the pair alone would read differently.
+
+    Raises:
+        ConfigError: It caps or scales its logits.
+    """
+    if head.kind != "tokens":
+        return
+    text_config = config.get_text_config()
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        value = getattr(text_config, name, None)
+        if value not in (None, 1, 1.0):
+            raise ConfigError(
+                f"model {path!r} has {name} {value}: its next-token scores cannot be read here; take another"
+            )

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging
 
-from pipeline.engines.base import EngineParams, Limits, ModelRef, Progress, Task, silent
+from pipeline.engines.base import EngineParams, Limits, ModelRef, Progress, Task, refuse_head, silent
+from pipeline.engines.heads import load_classifier
 from pipeline.engines.sampling import choose, top_candidates, uniforms
 from vcrd.errors import ConfigError
 from vcrd.requests import (
@@ -25,6 +26,7 @@ from vcrd.requests import (
     Generation,
     ScoreRequest,
     Scores,
+    TokenHead,
     TopLogprobs,
 )
 
@@ -39,27 +41,26 @@ _MASKED = float("-inf")
 class TransformersEngine:
     """One model on one device."""
 
-    def __init__(self, params: EngineParams, model: ModelRef, task: Task) -> None:
+    def __init__(self, params: EngineParams, model: ModelRef, task: Task, head: TokenHead) -> None:
         """Load the model and its tokenizer; no remote code runs."""
         torch.set_num_threads(params.threads)
         wants_gpu = params.device == "cuda" or (params.device == "auto" and torch.cuda.is_available())
         if wants_gpu and not torch.cuda.is_available():
             raise ConfigError("engine.device is cuda, but torch sees no GPU; set it to auto or cpu")
         self._device = torch.device("cuda" if wants_gpu else "cpu")
-        loader = AutoModelForCausalLM if task == "generate" else AutoModelForTokenClassification
+        dtype = getattr(torch, params.dtype)
         try:
-            config = AutoConfig.from_pretrained(model.path, revision=model.revision)
-            if task == "classify" and not any("TokenClassification" in name for name in config.architectures or []):
-                raise ConfigError(
-                    f"model {model.path!r} is a {config.architectures}, which transformers has no code of its own for; "
-                    "set engine.name to vllm"
-                )
+            config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
+            refuse_head(head, config, model.path)
             self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
-            loaded = loader.from_pretrained(model.path, revision=model.revision, dtype=getattr(torch, params.dtype))
+            if task == "classify":
+                loaded = load_classifier(model, config, head, dtype)
+            else:
+                loaded = AutoModelForCausalLM.from_pretrained(model.path, revision=model.revision, dtype=dtype)
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise ConfigError(f"model {model.path!r} cannot be loaded: {first}") from error
-        self._model = loaded.eval().to(self._device)
+        self._model: Any = loaded.eval().to(self._device)
         self._batch_size = params.batch_size
         # A head is often padded beyond the tokenizer; those ids mean nothing and are never drawn.
         self._vocabulary = min(len(self.tokenizer), config.vocab_size)
@@ -173,10 +174,11 @@ class TransformersEngine:
 
     def _classify_batch(self, requests: list[ClassifyRequest]) -> list[Classification | Failure]:
         ids_BT, mask_BT = self._padded([request.token_ids for request in requests], left=False)
-        logits = self._model(input_ids=ids_BT, attention_mask=mask_BT).logits.float()
+        logits_BTC = self._model(ids_BT, mask_BT)
         answers: list[Classification | Failure] = []
         for row, request in enumerate(requests):
-            probabilities_PC = logits[row, list(request.read_positions)].softmax(-1)
+            logits_PC = logits_BTC[row, list(request.read_positions)]
+            probabilities_PC = logits_PC.softmax(-1) if logits_PC.shape[-1] > 1 else logits_PC.sigmoid()
             finite = bool(probabilities_PC.isfinite().all())
             answer = Classification(id=request.id, probabilities=_floats(probabilities_PC))
             answers.append(answer if finite else _not_finite(request.id))

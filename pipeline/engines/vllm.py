@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pipeline.engines.base import EngineParams, Limits, ModelRef, Progress, Task, silent
+from pipeline.engines.base import EngineParams, Limits, ModelRef, Progress, Task, refuse_head, silent
 from vcrd.errors import ConfigError
 from vcrd.requests import (
     Classification,
@@ -22,6 +22,7 @@ from vcrd.requests import (
     Generation,
     ScoreRequest,
     Scores,
+    TokenHead,
     TopLogprobs,
 )
 
@@ -34,7 +35,7 @@ _TOKEN_HEAD, _SEQUENCE_HEAD = "ForTokenClassification", "ForSequenceClassificati
 class VllmEngine:
     """One vLLM engine: it generates and scores, or it classifies."""
 
-    def __init__(self, params: EngineParams, model: ModelRef, task: Task) -> None:
+    def __init__(self, params: EngineParams, model: ModelRef, task: Task, head: TokenHead) -> None:
         """Start the engine (20 to 40 s)."""
         on_cpu = _prepare_environment(params)
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig
@@ -46,6 +47,7 @@ class VllmEngine:
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise ConfigError(f"model {model.path!r} cannot be loaded: {first}") from error
+        refuse_head(head, config, model.path)
         length = params.max_model_len or config.max_position_embeddings
         options: dict[str, Any] = {}
         if on_cpu:
@@ -58,7 +60,7 @@ class VllmEngine:
         elif task == "classify":
             options |= {"max_num_batched_tokens": max(length, 8192)}
         if task == "classify":
-            options |= _classify_options(config)
+            options |= _classify_options(config, head, self.tokenizer, params)
         self._llm = LLM(
             model=model.path,
             revision=model.revision,
@@ -218,16 +220,51 @@ def _prepare_environment(params: EngineParams) -> bool:
     return on_cpu
 
 
-def _classify_options(config: Any) -> dict[str, Any]:
-    """Serve a head on every token. vLLM has one on every stock decoder, under the name of a sequence classifier."""
+def _classify_options(config: Any, head: TokenHead, tokenizer: Any, params: EngineParams) -> dict[str, Any]:
+    """Serve a head on every token; which positions are read is decided here, never by the ids that stand there.
+
+    Next-token pairs become a classifier: the label tokens' rows of the language model's head, softmax over them. That
+    is exact at any position, in one pass, where prompt log-probabilities give only the likeliest tokens.
+    """
     from vllm.config import PoolerConfig
 
     options: dict[str, Any] = {
         "runner": "pooling",
         "pooler_config": PoolerConfig(task="token_classify", tok_pooling_type="ALL"),
     }
-    names = [name.replace(_TOKEN_HEAD, _SEQUENCE_HEAD) for name in config.architectures or []]
-    return options | {"hf_overrides": {"architectures": names}}
+    if head.kind == "classes":
+        # vLLM has a head on every stock decoder, under the name of a sequence classifier.
+        names = [name.replace(_TOKEN_HEAD, _SEQUENCE_HEAD) for name in config.architectures or []]
+        return options | {"hf_overrides": {"architectures": names}}
+    if params.tensor_parallel_size > 1:
+        raise ConfigError(
+            "engine.tensor_parallel_size must be 1 for a process reward model that is read off a language model's head "
+            f"or a value head, got {params.tensor_parallel_size}; vLLM would read another GPU's share of the head"
+        )
+    if head.kind == "tokens":
+        labels = {"classifier_from_token": tokenizer.convert_ids_to_tokens(list(head.label_ids))}
+        return options | {"convert": "classify", "hf_overrides": labels | {"method": "no_post_processing"}}
+    return options | {"hf_overrides": {"architectures": [_register_value_head(config)], "num_labels": 1}}
+
+
+def _register_value_head(config: Any) -> str:
+    """Teach vLLM, in this process, to read `v_head.summary` as a one-class head; return the architecture's name."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from vllm import ModelRegistry
+    from vllm.model_executor.models.adapters import as_seq_cls_model
+
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    if causal not in ModelRegistry.models:
+        raise ConfigError(f"vllm has no {config.model_type} language model; set engine.name to transformers")
+    base: Any = as_seq_cls_model(ModelRegistry.models[causal].load_model_cls())
+
+    class ValueHeadModel(base):  # type: ignore[misc]
+        def load_weights(self, weights: Any) -> Any:
+            return super().load_weights((name.replace("v_head.summary.", "score."), tensor) for name, tensor in weights)
+
+    name = str(causal).replace("ForCausalLM", "ForValueHead")
+    ModelRegistry.register_model(name, ValueHeadModel)
+    return name
 
 
 def _eos_ids(generation_config: Any, model: ModelRef, tokenizer: Any) -> list[int]:

@@ -20,7 +20,9 @@ from vcrd.training.prm import train_prm
 
 TEACHER = str(ROOT / "data/models/demo-math/teacher")
 TOKENIZER = build_tokenizer()
-PARAMS = PrmTrainParams(base="teacher", epochs=3, learning_rate=1e-3, batch_size=16, min_labels=2, threads=1)
+PARAMS = PrmTrainParams(
+    base="teacher", stepwise=None, epochs=3, learning_rate=1e-3, batch_size=16, min_labels=2, threads=1
+)
 TINY = PretrainParams(
     hidden_size=16,
     layers=1,

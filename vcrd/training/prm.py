@@ -11,13 +11,11 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging
 
-from vcrd.prm import PrmTrainParams
+from vcrd.prm import PrmRow, PrmTrainParams
 from vcrd.training.pretrain import save
 
 logging.disable_progress_bar()  # of reading and writing weights; the stage has its own
 logging.set_verbosity_error()  # that a new head is not in the backbone's file is meant
-
-PrmRow = tuple[list[int], list[tuple[int, int]]]
 
 
 def train_prm(
