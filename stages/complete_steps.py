@@ -56,7 +56,7 @@ def work(loaded: Any, shard: Shard) -> ShardResult:
 
 STAGE = ShardedStage(
     name="complete_steps",
-    version=1,
+    version=2,
     sections={
         "verifier": VerifierParams,
         "engine": EngineParams,

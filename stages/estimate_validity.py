@@ -30,7 +30,7 @@ def work(loaded: Any, shard: Shard) -> ShardResult:
 
 STAGE = ShardedStage(
     name="estimate_validity",
-    version=1,
+    version=2,
     sections={"completer": CompleterParams},
     output=VALIDITY.name,
     kind=VALIDITY,

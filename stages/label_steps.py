@@ -8,11 +8,18 @@ from pipeline.cli import stage_main
 from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.completions import CompleterParams
-from vcrd.evidence import final_outcome, judge_proposal
-from vcrd.labels import LabelParams, label_proposals, label_requests, read_label_outcomes
+from vcrd.evidence import judge_proposals
+from vcrd.labels import (
+    LabelParams,
+    Outcomes,
+    label_proposals,
+    label_requests,
+    read_label_outcomes,
+    undecided,
+)
 from vcrd.models import PRETRAINED, ModelParams, find_model, model_facts
 from vcrd.problems import LABEL_SPLITS
-from vcrd.records import LABELS, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS
+from vcrd.records import LABELS, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS, LabelledStep
 from vcrd.tokenization import decoder
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
@@ -37,22 +44,20 @@ def work(engine: Any, shard: Shard) -> ShardResult:
     problems = {problem.problem_id: problem for problem in shard.read(PROBLEMS)}
     rollouts = {rollout.rollout_id: rollout for rollout in shard.read(ROLLOUTS) if rollout.split in LABEL_SPLITS}
     proposals = [proposal for proposal in shard.read(PROPOSALS) if proposal.split in LABEL_SPLITS]
-    rules, finals = {}, {}
-    for proposal in proposals:
-        place = problems[proposal.problem_id], rollouts[proposal.rollout_id], proposal, verifier
-        rules[proposal.proposal_id] = judge_proposal(*place).rule
-        if (outcome := final_outcome(*place)) is not None:
-            finals[proposal.proposal_id] = outcome
-    wanted = label_requests(rollouts, proposals, rules, labels, completer, settings.seed)
-    answers = engine.generate([item.request for item in wanted], shard.progress)
-    outcomes = read_label_outcomes(wanted, answers, problems, rollouts, decode, verifier)
-    labelled = label_proposals(rollouts, proposals, rules, outcomes, finals, labels, completer.v_min)
+    verdicts, finals = judge_proposals(problems, rollouts, proposals, verifier)
+    outcomes, labelled = Outcomes({}, {}), list[LabelledStep]()
+    for more in (False, True):
+        open_ones = undecided(proposals, labelled)
+        wanted = label_requests(rollouts, open_ones, verdicts, labels, completer, settings.seed, more=more)
+        answers = engine.generate([item.request for item in wanted], shard.progress)
+        read_label_outcomes(wanted, answers, problems, rollouts, decode, verifier, outcomes)
+        labelled = label_proposals(rollouts, proposals, verdicts, outcomes, finals, labels, completer.v_min)
     return ShardResult(labelled, [], expected=len(proposals))
 
 
 STAGE = ShardedStage(
     name="label_steps",
-    version=1,
+    version=2,
     sections={
         "verifier": VerifierParams,
         "engine": EngineParams,

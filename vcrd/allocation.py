@@ -1,7 +1,7 @@
-"""Which steps get how many completions: in rounds, where the order of a pair is least settled.
+"""Which steps get how many completions: in rounds, where the order or the strength of a pair is least settled.
 
 The budget is per rollout, so that what a step gets depends on nothing but its own rollout. The last step of a solution
-needs no completion: its outcome is known.
+needs no completion: its outcome is known. Where the student completes, the rest of its own rollout is a completion too.
 """
 
 from __future__ import annotations
@@ -9,29 +9,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from vcrd.completions import (
+    RATHER,
+    SURELY,
     CompleterParams,
     Posterior,
+    chance_lost,
     completion_outcome,
     completion_record,
     completion_request,
-    is_lost,
     value_posterior,
 )
 from vcrd.evidence import final_outcome
 from vcrd.labels import rule_broken
 from vcrd.metrics import beta_exceeds
 from vcrd.records import CompletionRecord, Evidence, Problem, Rollout, StepProposal
-from vcrd.reliability import ReliabilityModel, step_evidence
+from vcrd.reliability import ReliabilityModel, tabulate
 from vcrd.requests import Failure, GenerateRequest, Generation
 from vcrd.tokenization import Decode
 from vcrd.verifiers.base import INVALID, VALID, Verifier
 
-FINAL = "final"
+FINAL, OWN = "final", "own_rollout"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +47,10 @@ class CompletionParams:
     """Completions that a pair gets at a time after that."""
     budget_per_rollout: Annotated[int, Ge(0)]
     """Completions for all steps of a rollout."""
+    settle: Literal["order", "strength"]
+    """order: which step of a pair is worth more; strength: how valid the likelier target is."""
     settled_at: Annotated[float, Gt(0.5), Lt(1)]
-    """A pair is settled when the order of its values is this sure."""
+    """order: settled when it is this sure; strength: when its standard deviation is at most 1 - settled_at."""
 
 
 @dataclass
@@ -56,9 +61,9 @@ class Allocation:
         problem: That the rollout answers.
         rollout: Whose steps they are.
         proposals: Its open proposals by id: no rule proved them wrong, nor a step of their prefix.
+        evidence: Of each open proposal.
         known: Outcome of each open proposal that ends the solution.
-        priors: Predicted value of each open proposal.
-        kappa: Strength of those predictions.
+        model: What evidence says.
         params: How to spend.
         completer: Whose completions.
         records: What came of it so far.
@@ -67,9 +72,9 @@ class Allocation:
     problem: Problem
     rollout: Rollout
     proposals: Mapping[str, StepProposal]
+    evidence: Mapping[str, Evidence]
     known: Mapping[str, int]
-    priors: Mapping[str, float]
-    kappa: float
+    model: ReliabilityModel
     params: CompletionParams
     completer: CompleterParams
     records: list[CompletionRecord] = field(default_factory=list)
@@ -77,17 +82,29 @@ class Allocation:
     _trials: Counter[str] = field(default_factory=Counter)
     _asked: Counter[str] = field(default_factory=Counter)
     _round: int = -1
+    _given: int = 0
 
     def __post_init__(self) -> None:
-        """Write down the known outcomes, as sure as first completions that all agree."""
+        """Write down the known outcomes, as sure as first completions that all agree, and what the rollout says."""
         for name, outcome in self.known.items():
             for index in range(max(self.params.initial, 1)):
-                self._keep(_final_record(name, index, outcome))
+                self._keep(_given_record(f"{name}/c{index}", FINAL, outcome))
+        if self.completer.role == "student" and self.rollout.finish_reason == "eos" and self.rollout.outcome:
+            for name, proposal in self.proposals.items():
+                if proposal.proposer == "student" and name not in self.known:
+                    self._keep(_given_record(f"{name}/own", OWN, self.rollout.outcome))
+        self._given = len(self.records)
 
     @property
     def expected(self) -> int:
         """Completions asked for, and those known without asking."""
-        return self._asked.total() + len(self.known) * max(self.params.initial, 1)
+        return self._asked.total() + self._given
+
+    @cached_property
+    def priors(self) -> dict[str, float]:
+        """Predicted value of each open proposal."""
+        table = tabulate(list(self.evidence.values()))
+        return dict(zip(self.evidence, self.model.predicted_value(table).tolist(), strict=True))
 
     def next_requests(self, seed: int) -> list[GenerateRequest]:
         """Return the next round; empty when all pairs are settled or the budget is gone."""
@@ -118,17 +135,19 @@ class Allocation:
     def _wanted(self) -> dict[str, int]:
         left = self.params.budget_per_rollout - self._asked.total()
         open_ones = [name for name in sorted(self.proposals) if name not in self.known]
-        if self._round == 0:
+        if self._round == 0 and self.params.initial:
             return _cut(dict.fromkeys(open_ones, self.params.initial), left)
-        pairs = [pair for pair in self._pairs() if not self._broken(pair[0]) and self._doubt(pair) > 0]
-        if not pairs or left <= 0:
+        if left <= 0:
             return {}
-        candidates = [name for name in max(pairs, key=self._doubt) if name in open_ones]
-        widest = max(candidates, key=lambda name: self._posterior(name).variance)
-        return _cut({widest: self.params.per_round}, left)
+        if self.params.settle == "order":
+            doubts = self._order([pair for pair in self._pairs() if self._chance_lost(pair[0]) <= SURELY])
+        else:
+            doubts = self._strength([pair for pair in self._pairs() if self._chance_lost(pair[0]) <= RATHER])
+        name = max(doubts, key=lambda name: doubts[name], default=None)
+        return {} if name is None or doubts[name] <= 0 else _cut({name: self.params.per_round}, left)
 
     def _posterior(self, name: str) -> Posterior:
-        return value_posterior(self.priors[name], self.kappa, self._successes[name], self._trials[name])
+        return value_posterior(self.priors[name], self.model.kappa, self._successes[name], self._trials[name])
 
     def _pairs(self) -> list[tuple[str, str]]:
         """Open pairs that a completion can still tell something of, the student's proposal first."""
@@ -140,20 +159,44 @@ class Allocation:
             if all(name in self.proposals for name in pair) and not all(name in self.known for name in pair)
         ]
 
-    def _doubt(self, pair: tuple[str, str]) -> float:
-        """How far from settled the order of a pair is; 0 once it is settled."""
-        surer = beta_exceeds(self._posterior(pair[1]).pair, self._posterior(pair[0]).pair)
-        return max(self.params.settled_at - max(surer, 1 - surer), 0.0)
+    def _order(self, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+        """How far from settled the order of each pair's values is, at its step with the widest posterior."""
+        doubts = {}
+        for pair in pairs:
+            surer = beta_exceeds(self._posterior(pair[1]).pair, self._posterior(pair[0]).pair)
+            widest = max(self._open(pair), key=lambda name: self._posterior(name).variance)
+            doubts[widest] = self.params.settled_at - max(surer, 1 - surer)
+        return doubts
 
-    def _broken(self, name: str) -> bool:
-        """Whether completions show the prefix of a proposal to be lost."""
+    def _strength(self, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+        """How far from settled the local validity of each pair's likelier target is, per completion it had."""
+        table = tabulate(list(self.evidence.values()), self._successes, self._trials)
+        validities, deviations = (
+            dict(zip(self.evidence, column.tolist(), strict=True)) for column in self.model.local_validity(table)
+        )
+        targets = [pair[0] if validities[pair[0]] > validities[pair[1]] else pair[1] for pair in pairs]
+        bound = 1 - self.params.settled_at
+        return {name: (deviations[name] - bound) / (1 + self._trials[name]) for name in self._open(targets)}
+
+    def _open(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if name not in self.known]
+
+    def _chance_lost(self, name: str) -> float:
+        """How likely it is, by completions, that the prefix of a proposal is lost."""
         before = f"{self.rollout.rollout_id}/s{self.proposals[name].step_index - 1}/student"
-        return before in self.priors and is_lost(self._posterior(before), self.completer.v_min)
+        if not self._trials[before]:
+            return 0.0
+        return chance_lost(self._posterior(before), self.completer.v_min)
 
 
-def _final_record(name: str, index: int, outcome: int) -> CompletionRecord:
+def _given_record(name: str, reason: str, outcome: int) -> CompletionRecord:
     return CompletionRecord(
-        completion_id=f"{name}/c{index}", proposal_id=name, round=0, token_ids=[], finish_reason=FINAL, outcome=outcome
+        completion_id=name,
+        proposal_id=name.rpartition("/")[0],
+        round=0,
+        token_ids=[],
+        finish_reason=reason,
+        outcome=outcome,
     )
 
 
@@ -186,9 +229,9 @@ def allocate(
                 problem=problem,
                 rollout=rollout,
                 proposals=open_ones,
+                evidence={name: seen[name] for name in open_ones},
                 known={name: outcome for name, outcome in outcomes.items() if outcome is not None},
-                priors={name: model.predicted_value(problem.domain, step_evidence(seen[name])) for name in open_ones},
-                kappa=model.kappa,
+                model=model,
                 params=params,
                 completer=completer,
             )

@@ -19,6 +19,8 @@ from vcrd.tokenization import Decode
 from vcrd.verifiers.base import VALID, Verifier
 
 Role = Literal["student", "teacher"]
+RATHER, SURELY = 0.5, 0.95
+"""Chances of being lost above which completions behind a prefix are not believed, and above which none is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +82,9 @@ def completion_outcome(
     return verifier.verify_answer(problem, decode(solution)).rule
 
 
-def is_lost(posterior: Posterior, v_min: float) -> bool:
-    """Tell whether P(value < v_min) > 0.95."""
-    return beta_below(posterior.a, posterior.b, v_min) > 0.95
+def chance_lost(posterior: Posterior, v_min: float) -> float:
+    """Return P(value < v_min)."""
+    return beta_below(posterior.a, posterior.b, v_min)
 
 
 def completion_record(name: str, answer: Generation | Failure, outcome: int, round_index: int) -> CompletionRecord:

@@ -13,9 +13,10 @@ from vcrd.metrics import beta_below, beta_exceeds
 from vcrd.records import LabelledStep, Problem, Rollout, StepProposal
 from vcrd.requests import Failure, GenerateRequest, Generation
 from vcrd.tokenization import Decode
-from vcrd.verifiers.base import INVALID, VALID, Verifier
+from vcrd.verifiers.base import INVALID, VALID, Verdict, Verifier
 
 JEFFREYS = 0.5
+UNDECIDED = "undecided"
 _SURE = 0.9
 
 
@@ -23,8 +24,10 @@ _SURE = 0.9
 class LabelParams:
     """How many completions make and test a label."""
 
+    first: Annotated[int, Ge(1)]
+    """Completions before and after each step, for the label itself."""
     completions: Annotated[int, Ge(1)]
-    """Before and after each step, for the label itself."""
+    """So many where the first ones do not decide; steps that stay undecided are no random sample."""
     independent: Annotated[int, Ge(0)]
     """More after each step of the fit and judge problems, for fitting how far completions can be trusted."""
 
@@ -49,7 +52,7 @@ def label_step(
     kept = beta_exceeds(_posterior(after), _posterior(before), 0.5)
     if kept >= _SURE:
         return 1, "completions"
-    return (0, "completions") if kept <= 1 - _SURE else (None, "undecided")
+    return (0, "completions") if kept <= 1 - _SURE else (None, UNDECIDED)
 
 
 def _posterior(outcomes: Sequence[bool]) -> tuple[float, float]:
@@ -75,7 +78,7 @@ class Outcomes(NamedTuple):
 def label_proposals(
     rollouts: Mapping[str, Rollout],
     proposals: Sequence[StepProposal],
-    rules: Mapping[str, int],
+    verdicts: Mapping[str, Verdict],
     outcomes: Outcomes,
     finals: Mapping[str, int],
     params: LabelParams,
@@ -86,7 +89,7 @@ def label_proposals(
     Args:
         rollouts: By id.
         proposals: To be labelled.
-        rules: Rule verdict by proposal id.
+        verdicts: Of the rules, by proposal id.
         outcomes: Of completions.
         finals: Outcome of each proposal that ends the solution: as sure as completions that all agree.
         params: How many completions a label has.
@@ -101,9 +104,9 @@ def label_proposals(
         later = outcomes.independent.get(name, [])
         if name in finals:
             right = finals[name] == VALID
-            after, later = [right] * params.completions, [right] * params.independent
+            after, later = [right] * max(params.first, params.completions), [right] * params.independent
         broken = rule_broken(rollout, proposal.step_index)
-        label, reason = label_step(before, after, rules[name], broken=broken, v_min=v_min)
+        label, reason = label_step(before, after, verdicts[name].rule, broken=broken, v_min=v_min)
         labelled.append(
             LabelledStep(
                 proposal_id=name,
@@ -142,30 +145,37 @@ class LabelRequest:
 def label_requests(
     rollouts: Mapping[str, Rollout],
     proposals: Sequence[StepProposal],
-    rules: Mapping[str, int],
+    verdicts: Mapping[str, Verdict],
     labels: LabelParams,
     completer: CompleterParams,
     seed: int,
+    *,
+    more: bool = False,
 ) -> list[LabelRequest]:
-    """Ask for completions before and after every step that a label can come of; a last step's outcome is known."""
-    wanted: dict[str, LabelRequest] = {}
+    """Ask for completions before and after every step that a label can come of; a last step's outcome is known.
 
-    def ask(source: str, rollout: Rollout, prefix: list[int], step: list[int], count: int, kind: str) -> None:
-        for index in range(count):
+    First for all steps, then (`more`) for those that the first ones left undecided.
+    """
+    wanted: dict[str, LabelRequest] = {}
+    label = range(labels.first, labels.completions) if more else range(labels.first)
+    independent = range(0 if more else labels.independent)
+
+    def ask(source: str, rollout: Rollout, prefix: list[int], step: list[int], numbers: range, kind: str) -> None:
+        for index in numbers:
             name = f"{source}/{kind}{index}"
             request = completion_request(name, step, prefix, completer, seed)
             wanted.setdefault(name, LabelRequest(source, rollout.rollout_id, kind == "i", request))
 
     for proposal in proposals:
         rollout = rollouts[proposal.rollout_id]
-        if rule_broken(rollout, proposal.step_index) or rules[proposal.proposal_id] == INVALID:
+        if rule_broken(rollout, proposal.step_index) or verdicts[proposal.proposal_id].rule == INVALID:
             continue
         prefix = rollout.prefix_ids(proposal.step_index)
-        ask(source_of(proposal), rollout, prefix, [], labels.completions, "b")
+        ask(source_of(proposal), rollout, prefix, [], label, "b")
         if proposal.finish_reason != "eos":
-            ask(proposal.proposal_id, rollout, prefix, proposal.token_ids, labels.completions, "b")
+            ask(proposal.proposal_id, rollout, prefix, proposal.token_ids, label, "b")
             if proposal.split != "prm":
-                ask(proposal.proposal_id, rollout, prefix, proposal.token_ids, labels.independent, "i")
+                ask(proposal.proposal_id, rollout, prefix, proposal.token_ids, independent, "i")
     return list(wanted.values())
 
 
@@ -176,9 +186,9 @@ def read_label_outcomes(
     rollouts: Mapping[str, Rollout],
     decode: Decode,
     verifier: Verifier,
-) -> Outcomes:
-    """Judge the completions; a failed request gives no outcome."""
-    outcomes = Outcomes({}, {})
+    outcomes: Outcomes,
+) -> None:
+    """Judge completions and add them to `outcomes`; a failed request gives no outcome."""
     for item, answer in zip(wanted, answers, strict=True):
         if isinstance(answer, Failure):
             continue
@@ -186,4 +196,10 @@ def read_label_outcomes(
         problem = problems[rollout.problem_id]
         right = completion_outcome(problem, rollout, item.request, answer, decode, verifier) == VALID
         (outcomes.independent if item.independent else outcomes.for_label).setdefault(item.source, []).append(right)
-    return outcomes
+
+
+def undecided(proposals: Sequence[StepProposal], labelled: Sequence[LabelledStep]) -> list[StepProposal]:
+    """Return the proposals that more completions may give a label: all of them before the first."""
+    if not labelled:
+        return list(proposals)
+    return [item for item, found in zip(proposals, labelled, strict=True) if found.label_reason == UNDECIDED]

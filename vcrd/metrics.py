@@ -85,3 +85,10 @@ def auroc(scores_N: ArrayLike, labels_N: ArrayLike) -> float | None:
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def log_loss(probabilities_N: ArrayLike, labels_N: ArrayLike) -> float:
+    """Return the mean negative log-likelihood of labels; probabilities are kept 1e-6 off 0 and 1."""
+    probabilities = np.clip(np.asarray(probabilities_N, float), 1e-6, 1 - 1e-6)
+    labels = np.asarray(labels_N, float)
+    return float(-np.mean(labels * np.log(probabilities) + (1 - labels) * np.log1p(-probabilities)))

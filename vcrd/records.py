@@ -242,8 +242,23 @@ LABELS = Artefact(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReview:
+    """Log-probabilities of a step's tokens under the model that did not propose it; or why there are none."""
+
+    proposal_id: str
+    problem_id: str
+    logprobs: list[float]
+    missing: str
+
+
+_REVIEW_SCHEMA = _schema(proposal_id=_TEXT, problem_id=_TEXT, logprobs=_FLOATS, missing=_TEXT)
+STUDENT_REVIEWS = Artefact("student_reviews", PeerReview, "proposal_id", _REVIEW_SCHEMA)
+TEACHER_REVIEWS = Artefact("teacher_reviews", PeerReview, "proposal_id", _REVIEW_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What rules and the process reward model say of a proposal; `score_missing` is why there is no score."""
+    """What rules, the process reward model and the other proposer say of a proposal; `*_missing` is why not."""
 
     proposal_id: str
     prefix_id: str
@@ -257,7 +272,9 @@ class Evidence:
     rule: int
     rule_reason: str
     score_prm: float | None
-    score_missing: str
+    prm_missing: str
+    score_peer: float | None
+    peer_missing: str
 
 
 EVIDENCE = Artefact(
@@ -265,7 +282,7 @@ EVIDENCE = Artefact(
     Evidence,
     "proposal_id",
     _schema(
-        ["score_prm"],
+        ["score_prm", "score_peer"],
         proposal_id=_TEXT,
         prefix_id=_TEXT,
         rollout_id=_TEXT,
@@ -278,7 +295,9 @@ EVIDENCE = Artefact(
         rule=_SMALL,
         rule_reason=_TEXT,
         score_prm=_FLOAT,
-        score_missing=_TEXT,
+        prm_missing=_TEXT,
+        score_peer=_FLOAT,
+        peer_missing=_TEXT,
     ),
 )
 
@@ -318,6 +337,7 @@ class Validity:
     rule: int
     rule_reason: str
     score_prm: float | None
+    score_peer: float | None
     successes: int
     trials: int
     local_validity: float
@@ -330,7 +350,7 @@ VALIDITY = Artefact(
     Validity,
     "proposal_id",
     _schema(
-        ["score_prm"],
+        ["score_prm", "score_peer"],
         proposal_id=_TEXT,
         prefix_id=_TEXT,
         rollout_id=_TEXT,
@@ -342,6 +362,7 @@ VALIDITY = Artefact(
         rule=_SMALL,
         rule_reason=_TEXT,
         score_prm=_FLOAT,
+        score_peer=_FLOAT,
         successes=_INT,
         trials=_INT,
         local_validity=_FLOAT,
@@ -436,6 +457,8 @@ ARTEFACTS: tuple[Artefact[Any], ...] = (
     ROLLOUTS,
     PROPOSALS,
     LABELS,
+    STUDENT_REVIEWS,
+    TEACHER_REVIEWS,
     EVIDENCE,
     COMPLETIONS,
     VALIDITY,

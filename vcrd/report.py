@@ -16,7 +16,16 @@ from vcrd.records import TrainingExample
 PAGE, SUMMARY = "report.html", "summary.json"
 MAX_EXAMPLES = 40
 _NEAR_ZERO = 0.03
+_SHOWN = (("brier", "Brier"), ("ece", "calibration error"), ("auroc", "AUROC"))
+_BINS = ["bin", "n", "lowest", "highest", "mean_probability", "share_sound"]
 
+ESTIMATE_NAMES = {
+    "local_validity": "local validity: all evidence",
+    "without_completions": "all evidence but completions",
+    "score_prm": "process reward model alone, as it is",
+    "score_peer": "peer review alone, as it is",
+    "completions": "completions alone, (s + 1/2) / (n + 1)",
+}
 MODEL_NAMES = {"before": "student before", "after": "student after", "teacher": "teacher"}
 
 
@@ -90,11 +99,12 @@ def write_report(folder: Path, findings: Findings) -> None:
     write_json(folder / SUMMARY, summary)
     accuracy = [{"model": MODEL_NAMES[name], **values} for name, values in findings.evaluation.items()]
     _write_csv(folder / "accuracy.csv", ["model", "n", "accuracy", "low", "high", "step_validity"], accuracy)
+    _write_csv(folder / "reliability.csv", _BINS, summary["reliability"]["diagram"])
     funnel = [{**item, "rejected": item["expected"] - item["written"]} for item in summary["stages"]]
     _write_csv(folder / "funnel.csv", ["stage", "artefact", "expected", "written", "rejected"], funnel)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(files("vcrd").joinpath("report.html.jinja").read_text(encoding="utf-8"))
-    page = template.render(summary=summary, names=MODEL_NAMES, examples=findings.examples)
+    page = template.render(summary=summary, names=MODEL_NAMES, estimates=ESTIMATE_NAMES, examples=findings.examples)
     (folder / PAGE).write_text(page, encoding="utf-8")
 
 
@@ -113,9 +123,18 @@ def as_text(summary: Mapping[str, Any], page: Path) -> str:
         interval = f"[{values['low']:.3f}, {values['high']:.3f}]"
         steps = "-" if values["step_validity"] is None else f"{values['step_validity']:.3f}"
         lines.append(f"{MODEL_NAMES[name]:<16}{values['accuracy']:>9.3f}  {interval:<16}{values['n']:>8}  {steps}")
-    lines += ["", summary["verdict"], "", f"{'stage':<20}{'expected':>9}{'written':>9}  rejected"]
+    lines += ["", summary["verdict"], "", _validity_line(summary["reliability"])]
+    lines += ["", f"{'stage':<20}{'expected':>9}{'written':>9}  rejected"]
     for item in summary["stages"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in item["rejected"].items()) or "none"
         lines.append(f"{item['stage']:<20}{item['expected']:>9}{item['written']:>9}  {reasons}")
     lines += ["", f"report: {page}"]
     return "\n".join(lines)
+
+
+def _validity_line(judged: Mapping[str, Any]) -> str:
+    found = judged["estimates"]["local_validity"]
+    if found["brier"]["value"] is None:
+        return "validity: no labels on the judge problems"
+    measures = [f"{title} {found[name]['value']:.3f}" for name, title in _SHOWN if found[name]["value"] is not None]
+    return f"validity, on {found['n']} labelled steps of the judge problems: {', '.join(measures)}"

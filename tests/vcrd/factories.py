@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from vcrd.domains.demo_math import build_tokenizer
 from vcrd.records import Evidence, Problem, Rollout, StepProposal
+from vcrd.reliability import LabelledTable, ReliabilityModel, ReliabilityParams, fit_reliability, tabulate
 from vcrd.requests import GenerateRequest, Generation, Sampling
 from vcrd.rollouts import read_rollouts
 from vcrd.tokenization import decoder
@@ -19,14 +22,18 @@ PROMPT = "a=1+2 b=3*4 ?"
 RIGHT = ("a 1+2=3 3+0=3\n", "b 3*4=2 2+3=5\n", "#### 5")
 
 
+def unfitted_reliability() -> ReliabilityModel:
+    """What a run without labels has: one half for every step, very unsurely."""
+    nothing = LabelledTable(evidence=tabulate([]), labels=np.array([]), groups=np.array([], str))
+    return fit_reliability(nothing, ReliabilityParams(l2=0.1, floor=0.01, min_labels=10, noisy_labels=False), {})
+
+
 def problem(prompt: str = PROMPT, reference: str | None = "5", split: str = "train", **values: Any) -> Problem:
     given: dict[str, Any] = {"problem_id": "p", "domain": "math", "source": "demo-math", "licence": "CC0-1.0"}
     return Problem(prompt=prompt, reference=reference, split=split, **{**given, **values})
 
 
 def generation(name: str, text: str, finish: str = "eos") -> Generation:
-    import numpy as np
-
     ids = [*TOKENIZER.encode(text), *([TOKENIZER.eos_token_id] if finish == "eos" else [])]
     return Generation(id=name, token_ids=ids, logprobs=np.full(len(ids), -0.5, np.float32), finish_reason=finish)
 
@@ -84,5 +91,7 @@ def evidence(of: StepProposal, rule: int = 0, score: float | None = 0.7) -> Evid
         rule=rule,
         rule_reason="",
         score_prm=score,
-        score_missing="",
+        prm_missing="",
+        score_peer=None,
+        peer_missing="not_asked",
     )

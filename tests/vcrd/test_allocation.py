@@ -1,20 +1,35 @@
 """Completions go where the order of a pair is open, within a rollout's budget, the same way every time."""
 
-from tests.vcrd.factories import DECODE, RIGHT, VERIFIER, evidence, generation, problem, proposal, rollout
+from dataclasses import replace
+
+import numpy as np
+
+from tests.vcrd.factories import (
+    DECODE,
+    RIGHT,
+    VERIFIER,
+    evidence,
+    generation,
+    problem,
+    proposal,
+    rollout,
+    unfitted_reliability,
+)
 from vcrd.allocation import Allocation, CompletionParams, allocate, next_round
 from vcrd.completions import CompleterParams, count_outcomes
-from vcrd.reliability import ReliabilityParams, fit_reliability
+from vcrd.reliability import LabelledTable, ReliabilityParams, evidence_table, fit_reliability
 from vcrd.requests import Failure
 
-COMPLETER = CompleterParams(role="student", max_tokens=40, temperature=1.0, v_min=0.1)
-UNFITTED = fit_reliability([], ReliabilityParams(l2=0.1, floor=0.01, min_labels=10), {})
+COMPLETER = CompleterParams(role="teacher", max_tokens=40, temperature=1.0, v_min=0.1)
+UNFITTED = unfitted_reliability()
 
 
 def params(**changes) -> CompletionParams:
-    return CompletionParams(**{"initial": 2, "per_round": 2, "budget_per_rollout": 20, "settled_at": 0.9, **changes})
+    given = {"initial": 2, "per_round": 2, "budget_per_rollout": 20, "settle": "order", "settled_at": 0.9}
+    return CompletionParams(**{**given, **changes})
 
 
-def setup(steps=RIGHT, teachers=RIGHT, **changes) -> Allocation:
+def setup(steps=RIGHT, teachers=RIGHT, completer=COMPLETER, model=UNFITTED, **changes) -> Allocation:
     mine = rollout(steps)
     proposals = [proposal(mine, index, "student", text) for index, text in enumerate(steps)]
     proposals += [proposal(mine, index, "teacher", text) for index, text in enumerate(teachers)]
@@ -22,7 +37,7 @@ def setup(steps=RIGHT, teachers=RIGHT, **changes) -> Allocation:
         evidence(item, VERIFIER.verify_step(problem(), "", item.text).rule if "####" not in item.text else 0)
         for item in proposals
     ]
-    return allocate([problem()], [mine], proposals, judged, UNFITTED, VERIFIER, params(**changes), COMPLETER)[0]
+    return allocate([problem()], [mine], proposals, judged, model, VERIFIER, params(**changes), completer)[0]
 
 
 def play(allocation: Allocation, answer) -> int:
@@ -83,3 +98,25 @@ def test_the_same_answers_make_the_same_requests() -> None:
     for allocation in (first, second):
         play(allocation, lambda name: name.endswith(("0", "2")))
     assert first.records == second.records
+
+
+def test_strength_is_settled_where_the_target_is_sure_and_the_budget_bounds_the_rest() -> None:
+    sound = np.arange(200) % 2
+    labelled = LabelledTable(
+        evidence=evidence_table({"score_prm": 0.3 + 0.4 * sound, "position": np.full(200, 0.5)}, 200),
+        labels=sound.astype(float),
+        groups=np.arange(200).astype(str),
+    )
+    sure = fit_reliability(labelled, ReliabilityParams(l2=0.1, floor=0.01, min_labels=10, noisy_labels=False), {})
+    spend = {"settle": "strength", "initial": 0, "per_round": 1, "budget_per_rollout": 7}
+    assert play(setup(model=sure, **spend), lambda name: True) == 0
+    assert play(setup(model=UNFITTED, **spend), lambda name: True) == 7
+
+
+def test_a_student_that_completes_has_its_own_rollout_as_a_completion() -> None:
+    completer = replace(COMPLETER, role="student")
+    allocation = setup(completer=completer)
+    own = {record.proposal_id: record.outcome for record in allocation.records if record.finish_reason == "own_rollout"}
+    assert own == {"p/r0/s0/student": 1, "p/r0/s1/student": 1}
+    assert allocation.expected == len(allocation.records)
+    assert not [record for record in setup().records if record.finish_reason == "own_rollout"]

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.vcrd.factories import RIGHT, VERIFIER, evidence, generation, problem, proposal, rollout
+from tests.vcrd.factories import RIGHT, VERIFIER, evidence, generation, problem, proposal, rollout, unfitted_reliability
 from vcrd.calibration import CalibrationParams
 from vcrd.completions import CompletionRecord
 from vcrd.domains.demo_math import step_is_valid
 from vcrd.evaluation import read_evaluation, summarise
 from vcrd.examples import choose_targets, make_example, pair_up, scale_of
 from vcrd.records import Validity
-from vcrd.reliability import ReliabilityParams, fit_reliability
 from vcrd.report import verdict
 from vcrd.validity import estimate_validity
 from vcrd.weights import WeightParams
@@ -40,6 +39,7 @@ def validity(name: str, value: float, rule: int = 0, broken: bool = False) -> Va
         rule=rule,
         rule_reason="",
         score_prm=None,
+        score_peer=None,
         successes=0,
         trials=0,
         local_validity=value,
@@ -107,7 +107,7 @@ def test_the_example_masks_its_prefix_and_weighs_its_step() -> None:
 def test_validity_reads_broken_prefixes_off_rules_and_completions() -> None:
     wrong = rollout(("a 1+2=9 9+0=9\n", *RIGHT[1:]))
     steps = [proposal(wrong, index, "student", text) for index, text in enumerate(wrong.step_texts)]
-    model = fit_reliability([], ReliabilityParams(l2=0.1, floor=0.01, min_labels=10), {})
+    model = unfitted_reliability()
     judged = [evidence(item, -1 if item.step_index == 0 else 0) for item in steps]
     made = estimate_validity({"p/r0": wrong}, judged, [], model, 0.1)
     assert [item.prefix_broken for item in made] == [False, True, True]

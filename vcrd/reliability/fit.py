@@ -1,36 +1,44 @@
-"""Reliability: statistical calibration. Evidence of several kinds becomes one probability that a step is sound.
+"""Fitting the maps: every combination of sources, every domain and policy, from labels of some steps.
 
-Logistic stacking of what is there: the logit of the score, the rule's verdict, the position, the completions. A missing
-source drops out with an intercept of its own. A second map predicts the value of a step without completions. Maps are
-kept per domain; evidence from a domain without a map is judged by the map of all and flagged.
-
-Axis letters: N steps, F features.
+A map is fitted on the steps for which its sources are known, so a missing source drops out with weights and an
+intercept of its own. The maps of a domain, and of a policy in it, are drawn towards the wider ones.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from numpy.typing import NDArray
 
-from vcrd.io.files import read_json
-from vcrd.metrics import auroc, brier, expected_calibration_error
-from vcrd.records import Evidence, LabelledStep
-from vcrd.verifiers.base import INVALID, VALID
+from vcrd.reliability.isotonic import isotonic_knots
+from vcrd.reliability.model import ANY, ReliabilityModel, ScopedMaps
+from vcrd.reliability.stacking import (
+    Fit,
+    Pattern,
+    StackingMap,
+    feature_matrix,
+    fit_logistic,
+    fit_noisy,
+    nested_subsets,
+    unfitted,
+)
+from vcrd.reliability.table import COMPLETIONS, EvidenceTable, Flags, Floats
+from vcrd.verifiers.base import INVALID
 
-Floats = NDArray[np.float64]
+FitRows = Callable[[Flags, Pattern, Floats | None], StackingMap | None]
 
-FILE = "reliability.json"
-FEATURES = ("intercept", "score", "no_score", "rule_valid", "position", "completions", "no_completions")
-_VALUE_FEATURES = FEATURES[:5]
-_SCALES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_SCALES = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _KAPPAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_POOLING = 1.0
+_ALL_PATTERNS = 5
+_PINNED_LABELS = 20.0
+_HIGHEST_FLOOR = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,283 +47,214 @@ class ReliabilityParams:
 
     l2: Annotated[float, Gt(0)]
     """Strength of the ridge on every weight but the intercept."""
-    floor: Annotated[float, Gt(0)]
-    """Local validity of a step that a rule proved wrong."""
+    floor: Annotated[float, Gt(0), Lt(_HIGHEST_FLOOR)]
+    """Local validity of a step that a rule proved wrong, before the labels say how often the rule is right."""
     min_labels: Annotated[int, Ge(2)]
     """With fewer labels, or without both kinds, nothing is fitted and the report says so."""
+    noisy_labels: bool
+    """true: labels are estimates, such as those from completions, and some are wrong; false: they are the truth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepEvidence:
-    """What is known of one step: score in (0, 1) or None, rule verdict, relative position, completions."""
+class LabelledTable:
+    """Evidence with labels.
 
-    score: float | None
-    rule: int
-    position: float
-    successes: int = 0
-    trials: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackingMap:
-    """Weights by feature, their covariance, and how far completions are trusted (n0).
-
-    `fitted` is false where there were too few labels; the weights are then a cautious guess.
+    Attributes:
+        evidence: Of N steps.
+        labels: [N], 1 sound, 0 not, nan unknown; a step without a label still tells of its value.
+        groups: [N], what belongs together (a problem): never on both sides of a comparison.
     """
 
-    weights: list[float]
-    covariance: list[list[float]]
-    n0: float
-    fitted: bool
-    labels: int
+    evidence: EvidenceTable
+    labels: Floats
+    groups: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64] | Flags) -> LabelledTable:
+        """Return some of the rows."""
+        return LabelledTable(evidence=self.evidence.take(rows), labels=self.labels[rows], groups=self.groups[rows])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReliabilityModel:
-    """The maps of one (scorer, completer, policy): validity and value by domain, `*` for all domains."""
+def fit_reliability(table: LabelledTable, params: ReliabilityParams, provenance: Mapping[str, Any]) -> ReliabilityModel:
+    """Fit local validity and value."""
+    evidence = table.evidence
+    open_ones = evidence.rule != INVALID
+    labelled = table.take(open_ones & ~np.isnan(table.labels))
+    tried = evidence.take(open_ones & (evidence.trials > 0))
+    n0 = _choose_n0(labelled, params)
 
-    validity: Mapping[str, StackingMap]
-    value: Mapping[str, StackingMap]
-    kappa: float
-    floor: float
-    provenance: Mapping[str, Any]
+    def fit_validity(rows: Flags, pattern: Pattern, prior: Floats | None) -> StackingMap | None:
+        return _fit_validity(labelled.take(rows), pattern, n0, params, prior)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {"features": list(FEATURES), **asdict(self)}
+    def fit_value(rows: Flags, pattern: Pattern, prior: Floats | None) -> StackingMap | None:
+        return _fit_value(tried.take(rows), pattern, params, prior)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ReliabilityModel:
-        """Read plain values back."""
-        maps = {
-            name: {domain: StackingMap(**item) for domain, item in value[name].items()}
-            for name in ("validity", "value")
-        }
-        return cls(**maps, kappa=value["kappa"], floor=value["floor"], provenance=value["provenance"])
-
-    def local_validity(self, domain: str, evidence: StepEvidence) -> tuple[float, float]:
-        """Return a step's local validity and its standard deviation, over the completions and the fit."""
-        if evidence.rule == INVALID:
-            return self.floor, 0.0
-        chosen = self.validity.get(domain) or self.validity["*"]
-        features = feature_row(evidence, chosen.n0)
-        probability = _sigmoid(float(features @ np.array(chosen.weights)))
-        variance = float(features @ np.array(chosen.covariance) @ features)
-        if evidence.trials:
-            noise = 1 / (evidence.successes + 0.5) + 1 / (evidence.trials - evidence.successes + 0.5)
-            trust = evidence.trials / (evidence.trials + chosen.n0)
-            variance += (chosen.weights[FEATURES.index("completions")] * trust) ** 2 * noise
-        return probability, min(probability * (1 - probability) * math.sqrt(variance), 0.5)
-
-    def predicted_value(self, domain: str, evidence: StepEvidence) -> float:
-        """Return the value a step is expected to have, completions left aside."""
-        if evidence.rule == INVALID:
-            return self.floor
-        chosen = self.value.get(domain) or self.value["*"]
-        features = feature_row(evidence, 1.0)[: len(_VALUE_FEATURES)]
-        return _sigmoid(float(features @ np.array(chosen.weights)))
-
-
-def feature_row(evidence: StepEvidence, n0: float) -> Floats:
-    """Return the features [F] of a step, in the order of `FEATURES`."""
-    score = 0.0 if evidence.score is None else _logit(min(max(evidence.score, 1e-4), 1 - 1e-4))
-    trials = evidence.trials
-    completions = _logit((evidence.successes + 0.5) / (trials + 1)) * trials / (trials + n0) if trials else 0.0
-    return np.array(
-        [
-            1.0,
-            score,
-            float(evidence.score is None),
-            float(evidence.rule == VALID),
-            evidence.position,
-            completions,
-            float(trials == 0),
-        ]
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledEvidence:
-    """A step of the fit or judge problems: its evidence (without completions), label, and completions in order."""
-
-    domain: str
-    evidence: StepEvidence
-    label: int | None
-    outcomes: Sequence[bool]
-
-
-def step_evidence(evidence: Evidence, successes: int = 0, trials: int = 0) -> StepEvidence:
-    """Put what is known of a proposal together."""
-    return StepEvidence(
-        score=evidence.score_prm,
-        rule=evidence.rule,
-        position=evidence.position,
-        successes=successes,
-        trials=trials,
-    )
-
-
-def labelled_evidence(
-    evidence: Sequence[Evidence], labels: Sequence[LabelledStep], split: str
-) -> list[LabelledEvidence]:
-    """Bring labels and evidence of one split together; a step without a label still tells of its value."""
-    by_id = {item.proposal_id: item for item in evidence}
-    return [
-        LabelledEvidence(
-            domain=item.domain,
-            evidence=step_evidence(by_id[item.proposal_id]),
-            label=item.label,
-            outcomes=item.outcomes,
-        )
-        for item in labels
-        if item.split == split
-    ]
-
-
-def fit_reliability(
-    steps: Sequence[LabelledEvidence], params: ReliabilityParams, provenance: Mapping[str, Any]
-) -> ReliabilityModel:
-    """Fit both maps on the `fit` problems, for every domain and for all of them together."""
-    domains = {"*", *(step.domain for step in steps)}
-    chosen = {name: [step for step in steps if name in ("*", step.domain)] for name in sorted(domains)}
-    value = {name: _fit_value(mine, params) for name, mine in chosen.items()}
+    value = _fit_scopes(tried, fit_value)
+    scopes = sorted(set(zip(labelled.evidence.domain.tolist(), labelled.evidence.policy.tolist(), strict=True)))
     return ReliabilityModel(
-        validity={name: _fit_validity(mine, params) for name, mine in chosen.items()},
+        validity=_fit_scopes(labelled.evidence, fit_validity),
         value=value,
-        kappa=_fit_kappa(steps, value["*"]),
-        floor=params.floor,
-        provenance=provenance,
+        n0=n0,
+        kappa=_fit_kappa(tried, value, n0),
+        floor=_fit_floor(table, params.floor),
+        provenance={
+            **provenance,
+            "sources": list(evidence.sources),
+            "scopes": [list(scope) for scope in scopes],
+            "labels": int((~np.isnan(table.labels)).sum()),
+            "positive": int(np.nansum(table.labels)),
+        },
     )
 
 
-def _fit_validity(steps: Sequence[LabelledEvidence], params: ReliabilityParams) -> StackingMap:
-    """Fit on nested subsets of each step's completions, so that one map serves any number of them."""
-    mine = [step for step in steps if step.label is not None and step.evidence.rule != INVALID]
-    labels = np.array([step.label for step in mine], float)
-    if len(mine) < params.min_labels or len(set(labels.tolist())) < 2:
-        return _unfitted(len(FEATURES), len(mine))
-    best: tuple[float, float, Floats, Floats] | None = None
-    for n0 in _SCALES:
-        rows, targets, weights = [], [], []
-        for step, label in zip(mine, labels, strict=True):
-            subsets = _nested(step)
-            rows += [feature_row(evidence, n0) for evidence in subsets]
-            targets += [label] * len(subsets)
-            weights += [1 / len(subsets)] * len(subsets)
-        fit = _logistic(np.array(rows), np.array(targets), np.array(weights), params.l2)
-        if best is None or fit[0] < best[0]:
-            best = (fit[0], n0, fit[1], fit[2])
-    assert best is not None
-    return StackingMap(weights=best[2].tolist(), covariance=best[3].tolist(), n0=best[1], fitted=True, labels=len(mine))
+def cross_fitted(table: LabelledTable, params: ReliabilityParams, folds: int = 5) -> Floats:
+    """Return local validity [N] of every step by maps that were fitted on the other groups."""
+    estimated = np.full(len(table), np.nan)
+    fold_of = fold_groups(table.groups, folds)
+    for fold in range(folds):
+        inside = fold_of == fold
+        if inside.any():
+            model = fit_reliability(table.take(~inside), params, {})
+            estimated[inside] = model.local_validity(table.evidence.take(inside))[0]
+    return estimated
 
 
-def _nested(step: LabelledEvidence) -> list[StepEvidence]:
-    """The step without completions, and with its first 1, 2, 4, ... of them."""
-    counts = [0, *(2**power for power in range(12) if 2**power <= len(step.outcomes))]
-    base = step.evidence
-    return [
-        StepEvidence(
-            score=base.score,
-            rule=base.rule,
-            position=base.position,
-            successes=sum(step.outcomes[:count]),
-            trials=count,
-        )
-        for count in counts
-    ]
+def fold_groups(groups: NDArray[np.str_], folds: int) -> NDArray[np.int64]:
+    """Return the fold [N] of every row; a group is never divided."""
+    _, index = np.unique(groups, return_inverse=True)
+    shuffled = np.random.default_rng(0).permutation(int(index.max()) + 1 if len(index) else 0)
+    return np.asarray(shuffled[index] % folds)
 
 
-def _fit_value(steps: Sequence[LabelledEvidence], params: ReliabilityParams) -> StackingMap:
-    mine = [step for step in steps if step.outcomes and step.evidence.rule != INVALID]
-    wins = np.array([sum(step.outcomes) for step in mine], float)
-    tries = np.array([len(step.outcomes) for step in mine], float)
-    if len(mine) < params.min_labels or wins.sum() in (0.0, tries.sum()):
-        return _unfitted(len(_VALUE_FEATURES), len(mine))
-    rows = np.array([feature_row(step.evidence, 1.0)[: len(_VALUE_FEATURES)] for step in mine])
-    _, weights, covariance = _logistic(
-        np.concatenate([rows, rows]),
-        np.concatenate([np.ones(len(mine)), np.zeros(len(mine))]),
-        np.concatenate([wins / tries, 1 - wins / tries]),
-        params.l2,
+def _fit_scopes(evidence: EvidenceTable, fit: FitRows) -> list[ScopedMaps]:
+    """Fit all, each domain and each policy in it, where they differ; each is drawn towards the one before it."""
+    everyone = np.ones(len(evidence), dtype=bool)
+    made = [ScopedMaps(domain=ANY, policy=ANY, maps=_fit_patterns(evidence, everyone, None, fit))]
+    domains = np.unique(evidence.domain).tolist()
+    for domain in domains:
+        here = evidence.domain == domain
+        wider = made[0]
+        if len(domains) > 1:
+            wider = ScopedMaps(domain=domain, policy=ANY, maps=_fit_patterns(evidence, here, wider, fit))
+            made.append(wider)
+        policies = np.unique(evidence.policy[here]).tolist()
+        for policy in policies if len(policies) > 1 else []:
+            mine = here & (evidence.policy == policy)
+            made.append(ScopedMaps(domain=domain, policy=policy, maps=_fit_patterns(evidence, mine, wider, fit)))
+    return made
+
+
+def _fit_patterns(evidence: EvidenceTable, rows: Flags, wider: ScopedMaps | None, fit: FitRows) -> list[StackingMap]:
+    priors = {item.pattern: item for item in wider.maps if item.labels} if wider else {}
+    available = evidence.available()
+    maps: list[StackingMap] = []
+    for pattern in _patterns(evidence.sources, available[rows]):
+        columns = [evidence.sources.index(source) for source in pattern]
+        known = rows & available[:, columns].all(axis=1)
+        prior = np.array(priors[pattern].weights) if pattern in priors else None
+        if (made := fit(known, pattern, prior)) is not None:
+            maps.append(made)
+        elif pattern in priors:
+            maps.append(priors[pattern])
+    return maps if any(not item.pattern for item in maps) else [*maps, unfitted()]
+
+
+def _patterns(sources: Sequence[str], available_NS: Flags) -> list[Pattern]:
+    """Return the combinations worth a map: all of few sources; of many, those that occur and their near subsets."""
+    there = [source for column, source in enumerate(sources) if available_NS[:, column].any()]
+    if len(there) <= _ALL_PATTERNS:
+        return [subset for size in range(len(there) + 1) for subset in itertools.combinations(there, size)]
+    seen = {
+        tuple(source for source, known in zip(sources, row, strict=True) if known)
+        for row in np.unique(available_NS, axis=0)
+    }
+    near = {tuple(item for item in pattern if item != left_out) for pattern in seen for left_out in pattern}
+    return sorted({(), *((source,) for source in there), *seen, *near}, key=lambda item: (len(item), item))
+
+
+def _enough(targets: Floats, min_labels: int) -> bool:
+    return len(targets) >= min_labels and 0.0 < targets.sum() < len(targets)
+
+
+def _stack(
+    table: LabelledTable, pattern: Pattern, n0: float, params: ReliabilityParams, prior: Floats | None = None
+) -> Fit:
+    fit = fit_noisy if params.noisy_labels else fit_logistic
+    precision = _precision(params, prior)
+    if COMPLETIONS not in pattern:
+        features = feature_matrix(table.evidence, pattern, n0)
+        return fit(features, table.labels, np.ones(len(table)), precision, prior)
+    subsets = nested_subsets(table.evidence.successes, table.evidence.trials)
+    parts = table.evidence.take(subsets.rows).with_completions(subsets.successes, subsets.trials)
+    return fit(feature_matrix(parts, pattern, n0), table.labels[subsets.rows], subsets.weights, precision, prior)
+
+
+def _precision(params: ReliabilityParams, prior: Floats | None) -> float:
+    return params.l2 if prior is None else _POOLING
+
+
+def _fit_validity(
+    table: LabelledTable, pattern: Pattern, n0: float, params: ReliabilityParams, prior: Floats | None
+) -> StackingMap | None:
+    if not _enough(table.labels, params.min_labels):
+        return None
+    fit = _stack(table, pattern, n0, params, prior)
+    knots = None
+    if len(pattern) == 1 and pattern[0] in table.evidence.scores:
+        logits = feature_matrix(table.evidence, pattern, n0)[:, -1]
+        knots = None if params.noisy_labels else isotonic_knots(logits, table.labels, fold_groups(table.groups, 5))
+    return _as_map(pattern, fit, len(table), knots)
+
+
+def _fit_value(
+    evidence: EvidenceTable, pattern: Pattern, params: ReliabilityParams, prior: Floats | None
+) -> StackingMap | None:
+    shares = evidence.successes / evidence.trials
+    if COMPLETIONS in pattern or not _enough(shares, params.min_labels):
+        return None
+    features = feature_matrix(evidence, pattern, 1.0)
+    fit = fit_logistic(features, shares, np.ones(len(shares)), _precision(params, prior), prior)
+    return _as_map(pattern, fit, len(shares), None)
+
+
+def _as_map(pattern: Pattern, fit: Fit, labels: int, knots: Sequence[Sequence[float]] | None) -> StackingMap:
+    return StackingMap(
+        pattern=pattern, weights=fit.weights.tolist(), covariance=fit.covariance.tolist(), labels=labels, knots=knots
     )
-    return StackingMap(weights=weights.tolist(), covariance=covariance.tolist(), n0=1.0, fitted=True, labels=len(mine))
 
 
-def _fit_kappa(steps: Sequence[LabelledEvidence], value: StackingMap) -> float:
-    """Choose the strength of the predicted value by beta-binomial likelihood, in [0.1, 8]; 1 without a fit."""
-    mine = [step for step in steps if step.outcomes and step.evidence.rule != INVALID]
-    if not value.fitted or not mine:
+def _choose_n0(table: LabelledTable, params: ReliabilityParams) -> float:
+    """Choose how far completions are trusted by the likelihood of the steps that have them."""
+    mine = table.take(table.evidence.trials > 0)
+    if not _enough(mine.labels, params.min_labels):
         return 1.0
-    rows = np.array([feature_row(step.evidence, 1.0)[: len(_VALUE_FEATURES)] for step in mine])
-    means = np.clip(1 / (1 + np.exp(-(rows @ np.array(value.weights)))), 0.01, 0.99)
+    available = mine.evidence.available()
+    pattern = tuple(name for column, name in enumerate(mine.evidence.sources) if available[:, column].all())
+    plain = replace(params, noisy_labels=False)
+    return min(_SCALES, key=lambda n0: _stack(mine, pattern, n0, plain).loss)
+
+
+def _fit_kappa(evidence: EvidenceTable, value: Sequence[ScopedMaps], n0: float) -> float:
+    """Choose the strength of the predicted value by beta-binomial likelihood, in [0.1, 8]; 1 without a fit."""
+    if not any(item.labels for item in value[0].maps):
+        return 1.0
+    plain = ReliabilityModel(validity=value, value=value, n0=n0, kappa=1.0, floor=0.5, provenance={})
+    means = np.clip(plain.predicted_value(evidence), 0.01, 0.99)
+    log_gamma = np.vectorize(math.lgamma, otypes=[float])
 
     def log_likelihood(kappa: float) -> float:
-        return sum(
-            _log_beta(kappa * mean + sum(step.outcomes), kappa * (1 - mean) + len(step.outcomes) - sum(step.outcomes))
-            - _log_beta(kappa * mean, kappa * (1 - mean))
-            for step, mean in zip(mine, means, strict=True)
-        )
+        a, b = kappa * means, kappa * (1 - means)
+        won, lost = evidence.successes, evidence.trials - evidence.successes
+        after = log_gamma(a + won) + log_gamma(b + lost) - log_gamma(kappa + evidence.trials)
+        return float((after - log_gamma(a) - log_gamma(b) + math.lgamma(kappa)).sum())
 
     return max(_KAPPAS, key=log_likelihood)
 
 
-def _logistic(rows_NF: Floats, targets_N: Floats, weights_N: Floats, l2: float) -> tuple[float, Floats, Floats]:
-    """Return penalised loss, weights [F] and their Laplace covariance [F, F]."""
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=1 / l2, fit_intercept=True, max_iter=1000, tol=1e-8)
-    model.fit(rows_NF[:, 1:], targets_N, sample_weight=weights_N)
-    weights = np.concatenate([model.intercept_, model.coef_[0]])
-    probabilities = np.clip(1 / (1 + np.exp(-(rows_NF @ weights))), 1e-12, 1 - 1e-12)
-    likelihood = targets_N * np.log(probabilities) + (1 - targets_N) * np.log1p(-probabilities)
-    ridge = np.diag([1e-6, *[l2] * (rows_NF.shape[1] - 1)])
-    curvature = (rows_NF * (weights_N * probabilities * (1 - probabilities))[:, None]).T @ rows_NF + ridge
-    loss = float(-(weights_N * likelihood).sum() + 0.5 * l2 * (weights[1:] ** 2).sum())
-    return loss, weights, np.linalg.inv(curvature)
-
-
-def _unfitted(features: int, labels: int) -> StackingMap:
-    """Say one half for every step, very unsurely."""
-    wide = (4.0 * np.eye(features)).tolist()
-    return StackingMap(weights=[0.0] * features, covariance=wide, n0=1.0, fitted=False, labels=labels)
-
-
-def judge_reliability(model: ReliabilityModel, steps: Sequence[LabelledEvidence]) -> dict[str, Any]:
-    """Measure a model on the `judge` problems: with rules pinned, with the score alone, and with all evidence."""
-    mine = [step for step in steps if step.label is not None]
-    labels = [float(step.label or 0) for step in mine]
-    full = [model.local_validity(step.domain, _nested(step)[-1])[0] for step in mine]
-    bare = [model.local_validity(step.domain, step.evidence)[0] for step in mine]
-    return {
-        "n": len(mine),
-        "base_rate": float(np.mean(labels)) if labels else None,
-        "with_completions": _measures(full, labels),
-        "without_completions": _measures(bare, labels),
-    }
-
-
-def _measures(probabilities: Sequence[float], labels: Sequence[float]) -> dict[str, float | None]:
-    if not labels:
-        return {"brier": None, "ece": None, "auroc": None}
-    return {
-        "brier": round(brier(probabilities, labels), 6),
-        "ece": round(expected_calibration_error(probabilities, labels), 6),
-        "auroc": auroc(probabilities, labels),
-    }
-
-
-def read_reliability(folder: Path) -> ReliabilityModel:
-    """Read the maps of a `reliability` folder."""
-    return ReliabilityModel.from_json(read_json(folder / FILE))
-
-
-def _log_beta(a: float, b: float) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability) - math.log1p(-probability)
-
-
-def _sigmoid(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+def _fit_floor(table: LabelledTable, floor: float) -> float:
+    """Return how often a step is sound that a rule proves wrong: `floor`, moved by the labels of such steps."""
+    labels = table.labels[(table.evidence.rule == INVALID) & ~np.isnan(table.labels)]
+    return float(min((labels.sum() + floor * _PINNED_LABELS) / (len(labels) + _PINNED_LABELS), _HIGHEST_FLOOR))

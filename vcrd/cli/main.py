@@ -1,0 +1,56 @@
+"""The command group: a verb's module is imported when the verb is used, so that `vcrd --help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from vcrd import __version__
+from vcrd.errors import VcrdError
+
+_VERBS = {
+    "verify": ("vcrd.cli.verify", "Judge model outputs by rules: answers, steps, instructions."),
+    "reliability": ("vcrd.cli.reliability", "Fit, apply and measure maps from evidence to local validity."),
+}
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = importlib.import_module(_VERBS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in sorted(_VERBS.items())])
+
+
+@click.group(cls=_Verbs)
+@click.version_option(__version__, prog_name="vcrd")
+def _group() -> None:
+    """Validity-calibrated reasoning distillation, on files and data sets."""
+
+
+def main() -> None:
+    """Run a verb; an expected error is one line and its exit code, a bug keeps its traceback."""
+    try:
+        _group.main(prog_name="vcrd", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "vcrd":
+            raise
+        click.echo(f"ConfigError: this needs {error.name}; run: pip install 'vcrd[pipeline]'", err=True)
+        sys.exit(2)
+    except VcrdError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(error.exit_code)
