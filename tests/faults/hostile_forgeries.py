@@ -39,6 +39,20 @@ class Any(list):
 def answer():
     return Any()
 """,
+    "a value that is what is wanted in every comparison": """
+class Any:
+    def __getattr__(self, name):
+        return lambda *a: True
+    def __lt__(self, other):
+        return True
+    __le__ = __gt__ = __ge__ = __eq__ = __contains__ = __lt__
+    __hash__ = None
+    def __sub__(self, other):
+        return 0
+    __rsub__ = __add__ = __radd__ = __sub__
+def answer():
+    return Any()
+""",
     "a forged class": """
 class Meta(type):
     def __instancecheck__(cls, other):

@@ -3,9 +3,10 @@
 It imports nothing of vcrd. The program's process knows neither the tests nor the token, and the tests see plain copies
 of its values: what a value says of itself (`__eq__`, `__class__`) is never asked. Whatever the program does, the worst
 it can do to the tests is to fail them. Where a value is of a kind that has no plain copy, the tests hold a handle to
-it, which is equal to itself alone and of no class.
+it, which compares with other handles as the program says, and with plain values as unequal.
 """
 
+import operator
 import os
 import struct
 import sys
@@ -209,15 +210,26 @@ class Foreign:
         return str(self._ask("text"))
 
     def __repr__(self):
-        return "<a value of the program>"
+        return str(self._ask("repr"))
 
-    def __eq__(self, other):
-        return type(other) is Foreign and object.__getattribute__(self, "_number") == object.__getattribute__(
-            other, "_number"
-        )
+    def __instancecheck__(self, other):
+        return bool(self._ask("isinstance", other))
 
     def __hash__(self):
         return object.__getattribute__(self, "_number")
+
+
+def _between_handles(name):
+    """A handle never decides how it compares with a value that only the tests know."""
+
+    def apply(self, other):
+        return self._ask("operate", name, other) if type(other) is Foreign else NotImplemented
+
+    return apply
+
+
+for _name in ("eq", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv"):
+    setattr(Foreign, f"__{_name}__", _between_handles(_name))
 
 
 class Solver:
@@ -296,6 +308,15 @@ class Solver:
 
     def do_text(self, owner):
         return str(owner)
+
+    def do_repr(self, owner):
+        return repr(owner)
+
+    def do_isinstance(self, owner, other):
+        return isinstance(other, owner)
+
+    def do_operate(self, owner, name, other):
+        return getattr(operator, name)(owner, other)
 
 
 def _said(error):
