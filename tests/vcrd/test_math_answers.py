@@ -90,7 +90,7 @@ def test_a_hostile_answer_costs_at_most_its_bound_and_spoils_nothing(
     marked = f"\\boxed{{{HOSTILE[name]}}}"
     start = time.monotonic()
     verdict = rule(marked, "\\boxed{x+2}") if as_reference else rule("x+2", marked)
-    assert time.monotonic() - start < ANSWER_SECONDS + 1
+    assert time.monotonic() - start < ANSWER_SECONDS
     assert verdict == -1
     assert rule("x^2+2x", "\\boxed{x(x+2)}") == 1
 

@@ -12,8 +12,9 @@ from vcrd.records import Problem
 from vcrd.verifiers.arithmetic import check_arithmetic, has_own_rules
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
 
-ANSWER_SECONDS = 4.0
+ANSWER_SECONDS = 5.0
 """What comparing one answer with its reference may cost at most."""
+_COMPARE_SECONDS = 4.0  # the rest is for ending the comparer
 _MAX_ANSWER = 1000
 _SHOWN = 60
 
@@ -68,4 +69,4 @@ def _bare(answer: str) -> str:
 
 @cache
 def _comparer() -> BoundedWorker:
-    return BoundedWorker("vcrd.verifiers.equivalence:equivalent", ANSWER_SECONDS)
+    return BoundedWorker("vcrd.verifiers.equivalence:equivalent", _COMPARE_SECONDS)
