@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -46,6 +47,17 @@ class SplitParams:
     """Held out for evaluate_student."""
 
 
+REFERENCES = {
+    "math": "the gold answer as text or a number, or null",
+    "code": '{"tests": Python source with its calls, "entry_point": a name or null}, or null',
+    "instructions": '{"instruction_id_list": [...], "kwargs": [...]}, or null',
+}
+"""What a problem's reference is, by domain."""
+_KEYS: dict[str, dict[str, type]] = {
+    "code": {"tests": str},
+    "instructions": {"instruction_id_list": list, "kwargs": list},
+}
+_SHOWN = 60
 SPLITS = ("train", "prm", "fit", "judge", "test")
 LABEL_SPLITS = ("prm", "fit", "judge")
 ROLLOUT_SPLITS = ("train", *LABEL_SPLITS)
@@ -57,7 +69,7 @@ class ProblemParams:
 
     path: str
     """A .jsonl[.gz] file, a Parquet file or folder, or a .yaml source card (a Hub data set, a generator)."""
-    domain: Literal["math"]
+    domain: Literal["math", "code", "instructions"]
     """Decides how answers and steps are verified."""
     licence: str
     """Of the problems, carried along."""
@@ -87,6 +99,35 @@ def make_problems(
     return _assign_splits(ordered, params.splits, seed), rejects
 
 
+def reference_text(value: Any, domain: str) -> str | None:
+    """Return a reference as text: an answer as it is, what is structured as JSON.
+
+    Raises:
+        ValueError: It is not what the domain's problems refer to; says what was expected.
+
+    >>> reference_text(18, "math"), reference_text({"tests": "assert f() == 1"}, "code")
+    ('18', '{"tests": "assert f() == 1"}')
+    """
+    if value is None:
+        return None
+    if domain == "math":
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(_unexpected(value, domain))
+        return str(value)
+    try:
+        given = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        given = None
+    if not isinstance(given, dict) or not all(isinstance(given.get(key), kind) for key, kind in _KEYS[domain].items()):
+        raise ValueError(_unexpected(value, domain))
+    return json.dumps({key: item for key, item in given.items() if item is not None}, ensure_ascii=False)
+
+
+def _unexpected(value: Any, domain: str) -> str:
+    got = repr(value)
+    return f"expected {REFERENCES[domain]}, got {got if len(got) <= _SHOWN else got[:_SHOWN] + '...'}"
+
+
 def _make_problem(row: SourceRow, params: ProblemParams, source: str) -> Problem | Reject:
     if row.values is None:
         return reject(row.place, "broken_json", row.error)
@@ -94,16 +135,16 @@ def _make_problem(row: SourceRow, params: ProblemParams, source: str) -> Problem
     prompt = row.values.get(columns.prompt)
     if not isinstance(prompt, str) or not prompt.strip():
         return reject(row.place, "no_prompt", f"column {columns.prompt!r} holds no text", row=row.values)
-    reference = row.values.get(columns.reference) if columns.reference else None
-    if reference is not None and not isinstance(reference, (str, int, float)):
-        return reject(row.place, "bad_reference", f"expected text or a number, got {reference!r}", row=row.values)
+    try:
+        text = reference_text(row.values.get(columns.reference) if columns.reference else None, params.domain)
+    except ValueError as error:
+        return reject(row.place, "bad_reference", str(error), row=row.values)
     responses: Any = (row.values.get(columns.responses) if columns.responses else None) or []
     if not isinstance(responses, list) or not all(isinstance(item, str) for item in responses):
         return reject(row.place, "bad_responses", f"column {columns.responses!r} is no list of texts", row=row.values)
     split = row.values.get(columns.split, UNASSIGNED) if columns.split else UNASSIGNED
     if split not in (*SPLITS, UNASSIGNED):
         return reject(row.place, "bad_split", f"expected one of {SPLITS}, got {split!r}", row=row.values)
-    text = None if reference is None else str(reference)
     try:
         digest = hashlib.sha256("\x00".join((params.domain, prompt, text or "")).encode())
     except UnicodeEncodeError as error:

@@ -1,10 +1,14 @@
 """Any rows become problems or rejects; ids and splits depend on content and seed alone."""
 
+import json
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vcrd.io.sources import SourceRow
 from vcrd.problems import SPLITS, ColumnParams, ProblemParams, SplitParams, make_problems
+from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 COLUMNS = ColumnParams(prompt="q", reference="a", split="s", responses="r")
 PARAMS = ProblemParams(
@@ -48,3 +52,21 @@ def test_a_split_of_its_own_is_kept() -> None:
     problems, rejects = make_problems(rows(values), PARAMS, "x", seed=1)
     assert [item.split for item in problems] == ["test"]
     assert [item.reason for item in rejects] == ["bad_split"]
+
+
+def test_tests_and_constraints_are_references_that_the_domains_verifier_reads() -> None:
+    verifier = DomainVerifier(VerifierParams(modulus=None))
+    tests = {"tests": "assert f() == 1", "entry_point": None}
+    asked = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    for domain, reference, right, wrong in (
+        ("code", tests, "def f(): return 1", "def f(): return 2"),
+        ("instructions", asked, "No comma.", "One, comma."),
+    ):
+        params = replace(PARAMS, domain=domain)
+        given = [{"q": "a", "a": reference}, {"q": "b", "a": json.dumps(reference)}, {"q": "c", "a": "text"}]
+        problems, rejects = make_problems(rows(given), params, "x", seed=1)
+        assert [item.reason for item in rejects] == ["bad_reference"]
+        assert "expected {" in rejects[0].message
+        for problem in problems:
+            assert verifier.verify_answer(problem, right).rule == 1
+            assert verifier.verify_answer(problem, wrong).rule == -1

@@ -18,8 +18,9 @@ from vcrd.errors import SchemaError
 from vcrd.io.files import atomic_write
 from vcrd.io.progress import Progress
 from vcrd.io.sources import SourceRow, read_file_rows
+from vcrd.problems import REFERENCES
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
-from vcrd.verifiers.outputs import DOMAINS, read_output, verify_output
+from vcrd.verifiers.outputs import read_output, verify_output
 
 _CHUNK = 16
 
@@ -30,7 +31,7 @@ def _cores() -> int:
 
 @click.command(name="verify")
 @click.argument("source", metavar="INPUT.jsonl", type=click.Path(path_type=Path))
-@click.option("--domain", type=click.Choice(DOMAINS), required=True, help="Whose rules.")
+@click.option("--domain", type=click.Choice(list(REFERENCES)), required=True, help="Whose rules.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Where the verdicts go (JSON lines)."
 )

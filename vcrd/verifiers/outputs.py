@@ -8,18 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcrd.errors import SchemaError
+from vcrd.problems import reference_text
 from vcrd.records import Problem
 from vcrd.steps import segment, unit_for
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict, Verifier
 from vcrd.verifiers.instructions import check_instructions
 
-DOMAINS = ("math", "code", "instructions")
 WORDS = {VALID: "valid", ABSTAIN: "abstain", INVALID: "invalid"}
-_REFERENCES = {
-    "math": "the gold answer as a string, or null",
-    "code": '{"tests": a Python string, "entry_point": a name or null}, or null',
-    "instructions": '{"instruction_id_list": [...], "kwargs": [...]}, or null',
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +45,16 @@ def read_output(row: Mapping[str, Any], domain: str, place: str) -> Output:
     steps = row.get("steps")
     if steps is not None and not (isinstance(steps, list) and all(isinstance(step, str) for step in steps)):
         raise SchemaError(f"expected a list of strings, got {_shown(steps)}", file=place, column="steps")
+    try:
+        reference = reference_text(row.get("reference"), domain)
+    except ValueError as error:
+        raise SchemaError(str(error), file=place, column="reference") from error
     response = text("response", None if steps is None else _joined(steps))
     problem = Problem(
         problem_id=str(row["id"]),
         domain=domain,
         prompt=text("prompt", ""),
-        reference=_reference(row.get("reference"), domain, place),
+        reference=reference,
         split="",
         source="",
         licence="",
@@ -83,17 +82,6 @@ def verify_output(output: Output, verifier: Verifier) -> dict[str, Any]:
 
 def _words(verdict: Verdict) -> dict[str, str]:
     return {"verdict": WORDS[verdict.rule], "reason": verdict.reason}
-
-
-def _reference(value: Any, domain: str, place: str) -> str | None:
-    if value is None:
-        return None
-    if domain == "math" and not isinstance(value, bool | dict | list):
-        return str(value)
-    structured = json.loads(value) if isinstance(value, str) and value.lstrip().startswith("{") else value
-    if domain == "math" or not isinstance(structured, dict):
-        raise SchemaError(f"expected {_REFERENCES[domain]}, got {_shown(value)}", file=place, column="reference")
-    return json.dumps(structured)
 
 
 def _cut(response: str, domain: str) -> list[str]:
