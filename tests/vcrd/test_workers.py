@@ -98,3 +98,9 @@ def test_a_closed_worker_is_gone_and_starts_again() -> None:
         os.kill(first, 0)
     assert worker.call() != first
     worker.close()
+
+
+def test_a_worker_that_cannot_start_is_an_error_and_no_verdict() -> None:
+    worker = BoundedWorker("no.such.module:function", 5)
+    with pytest.raises(RuntimeError, match="did not start"):
+        worker.call()

@@ -47,6 +47,7 @@ class BoundedWorker:
 
         Raises:
             Late: It did not come in time, or the function ended its process.
+            RuntimeError: The worker cannot be started.
         """
         with self._lock:
             process = self._started()
@@ -75,7 +76,11 @@ class BoundedWorker:
             self._owner = os.getpid()
             command = [sys.executable, "-m", __name__, self._target, str(self._seconds)]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment())
-            _read_line(self._process, _START_SECONDS)
+            try:
+                _read_line(self._process, _START_SECONDS)
+            except Late:
+                self.close()
+                raise RuntimeError(f"the worker of {self._target} did not start; its own error is above") from None
         return self._process
 
 

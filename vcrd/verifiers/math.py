@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 
 from vcrd.answers import as_number, extract_answer
+from vcrd.errors import ConfigError
 from vcrd.io.workers import BoundedWorker, Late
 from vcrd.records import Problem
 from vcrd.verifiers.arithmetic import check_arithmetic, has_own_rules
@@ -69,4 +71,6 @@ def _bare(answer: str) -> str:
 
 @cache
 def _comparer() -> BoundedWorker:
+    if find_spec("math_verify") is None:
+        raise ConfigError("answers that are no numbers need math-verify; run: pip install 'vcrd[pipeline]'")
     return BoundedWorker("vcrd.verifiers.equivalence:equivalent", _COMPARE_SECONDS)
