@@ -190,18 +190,23 @@ def nested_subsets(successes: NDArray[np.int64], trials: NDArray[np.int64]) -> S
     So that one map serves any number of completions. Which ones a smaller number takes is left open: the outcomes are
     weighted by their hypergeometric probabilities. Half of a step's weight is on all its completions.
     """
-    rows, wins, tries, weights = [], [], [], []
-    for row, (won, tried) in enumerate(zip(successes.tolist(), trials.tolist(), strict=True)):
-        smaller = [2**power for power in range(tried.bit_length()) if 2**power < tried]
-        rows.append(row)
-        wins.append(won)
-        tries.append(tried)
-        weights.append(0.5 if smaller else 1.0)
-        for count in smaller:
-            for part in range(max(0, count - (tried - won)), min(won, count) + 1):
-                chance = math.comb(won, part) * math.comb(tried - won, count - part) / math.comb(tried, count)
-                rows.append(row)
-                wins.append(part)
-                tries.append(count)
-                weights.append(0.5 * chance / len(smaller))
-    return Subsets(np.array(rows, int), np.array(wins, int), np.array(tries, int), np.array(weights, float))
+    pairs, kind = np.unique(np.stack([successes, trials], axis=1), axis=0, return_inverse=True)
+    parts = [_subsets_of(won, tried) for won, tried in pairs.tolist()]
+    sizes = np.array([len(part) for part in parts], dtype=np.int64)
+    flat = np.array([item for part in parts for item in part], dtype=float).reshape(-1, 3)
+    counts = sizes[kind]
+    rows = np.repeat(np.arange(len(trials)), counts)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen = flat[(np.cumsum(sizes) - sizes)[kind][rows] + within]
+    return Subsets(rows, chosen[:, 0].astype(np.int64), chosen[:, 1].astype(np.int64), chosen[:, 2])
+
+
+def _subsets_of(won: int, tried: int) -> list[tuple[int, int, float]]:
+    """Return successes, trials and weight of the subsets of one step's completions."""
+    smaller = [2**power for power in range(tried.bit_length()) if 2**power < tried]
+    found = [(won, tried, 0.5 if smaller else 1.0)]
+    for count in smaller:
+        for part in range(max(0, count - (tried - won)), min(won, count) + 1):
+            chance = math.comb(won, part) * math.comb(tried - won, count - part) / math.comb(tried, count)
+            found.append((part, count, 0.5 * chance / len(smaller)))
+    return found
