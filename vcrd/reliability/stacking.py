@@ -191,6 +191,7 @@ def nested_subsets(successes: NDArray[np.int64], trials: NDArray[np.int64]) -> S
     weighted by their hypergeometric probabilities. Half of a step's weight is on all its completions.
     """
     pairs, kind = np.unique(np.stack([successes, trials], axis=1), axis=0, return_inverse=True)
+    kind = kind.reshape(-1)
     parts = [_subsets_of(won, tried) for won, tried in pairs.tolist()]
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     flat = np.array([item for part in parts for item in part], dtype=float).reshape(-1, 3)
