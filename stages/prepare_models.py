@@ -1,4 +1,4 @@
-"""Look up the models and take their digests; refuse a student and a teacher that do not share a tokenizer."""
+"""Look up the models and take their digests; refuse models that do not share a tokenizer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pipeline.cli import stage_main
 from pipeline.shards import shard_file, write_shards
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.io.manifest import read_manifest
-from vcrd.models import PRETRAINED, ROLES, ModelParams, describe_model, locate, refuse_other_tokenizers
+from vcrd.models import PRETRAINED, ModelParams, describe_model, locate, refuse_other_tokenizers, roles_of
 from vcrd.records import MODELS, Model
 
 
 def _describe(context: Context) -> list[Model]:
     read_manifest(context.inputs.folder(PRETRAINED))
     params, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
-    models = [describe_model(role, *locate(role, params, pretrained)) for role in ROLES]
+    models = [describe_model(role, *locate(role, params, pretrained)) for role in roles_of(params)]
     refuse_other_tokenizers(models)
     return models
 

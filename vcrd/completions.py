@@ -18,7 +18,7 @@ from vcrd.requests import Failure, GenerateRequest, Generation, Sampling, derive
 from vcrd.tokenization import Decode
 from vcrd.verifiers.base import VALID, Verifier
 
-Role = Literal["student", "teacher"]
+Role = Literal["student", "teacher", "completer"]
 RATHER, SURELY = 0.5, 0.95
 """Chances of being lost above which completions behind a prefix are not believed, and above which none is made."""
 
@@ -28,7 +28,7 @@ class CompleterParams:
     """Who completes, and how. Values of two policies are never pooled: labels and steps have the same completer."""
 
     role: Role
-    """Whose completions."""
+    """Whose completions; completer: the model of models.completer."""
     max_tokens: Annotated[int, Ge(1)]
     """Per completion; one without an answer by then has failed."""
     temperature: Annotated[float, Ge(0)]

@@ -17,6 +17,7 @@ from vcrd.records import Model
 from vcrd.tokenization import chat_template_fingerprint, load_tokenizer, tokenizer_fingerprint
 
 ROLES = ("student", "teacher")
+COMPLETER = "completer"
 PRETRAINED = "pretrained"
 _CONTENT = (".safetensors", ".bin", "config.json")
 
@@ -81,8 +82,23 @@ class ModelParams:
     """Learns."""
     teacher: RoleParams
     """Proposes."""
+    completer: RoleParams | None
+    """Completes, where `completer.role` says so; null where student or teacher do."""
     pretrain: PretrainTexts | None
     """How roles with source pretrain are made; null where there is none."""
+
+
+def roles_of(params: ModelParams) -> tuple[str, ...]:
+    """Return the roles that a run has models for.
+
+    Raises:
+        ConfigError: The completer is to be pre-trained; only student and teacher are.
+    """
+    if params.completer is None:
+        return ROLES
+    if params.completer.source == "pretrain":
+        raise ConfigError("models.completer.source is pretrain: only student and teacher are; give local or hub")
+    return (*ROLES, COMPLETER)
 
 
 def locate(role: str, params: ModelParams, pretrained: Path) -> tuple[str, str | None]:
@@ -152,8 +168,15 @@ def refuse_other_tokenizers(models: Sequence[Model]) -> None:
 
 
 def find_model(models: Sequence[Model], role: str) -> Model:
-    """Return the model of a role."""
-    return next(model for model in models if model.role == role)
+    """Return the model of a role.
+
+    Raises:
+        ConfigError: The run has none.
+    """
+    for model in models:
+        if model.role == role:
+            return model
+    raise ConfigError(f"no model has the role {role!r}; set models.{role}, or completer.role to student or teacher")
 
 
 def model_facts(models: Sequence[Model], params: ModelParams, pretrained: Path, *roles: str) -> dict[str, Any]:

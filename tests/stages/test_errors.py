@@ -138,6 +138,18 @@ def test_a_tokenizer_mismatch(demo: Workspace, finished: Workspace) -> None:
     refused_models(demo, "tokenizer mismatch", "student", "teacher")
 
 
+def test_a_third_model_may_complete_and_must_be_there(demo: Workspace, finished: Workspace, tmp_path: Path) -> None:
+    prepared_with(demo, finished)
+    edit(demo, "completer: null", "completer: {source: local, name: teacher, revision: null}")
+    assert demo.stage("prepare_models").returncode == 0
+    assert demo.table("models")["role"].to_list() == ["student", "teacher", "completer"]
+    run = finished.copy(tmp_path / "other")
+    edit(run, "role: teacher", "role: completer")
+    done = run.stage("complete_steps")
+    assert done.returncode == 2
+    assert "no model has the role 'completer'; set models.completer" in done.stderr
+
+
 @pytest.mark.parametrize("stage", ["generate_rollouts", "propose_steps", "train_student", "evaluate_student"])
 def test_models_that_prepare_models_has_not_seen_are_refused_by_every_stage(
     finished: Workspace, tmp_path: Path, stage: str

@@ -27,7 +27,7 @@ def test_every_row_of_every_stage_is_written_or_a_reject(real_data: Path, tmp_pa
     run.repro()
     folder = run.root / "data/gsm8k-smoke"
     summary = json.loads((folder / "report/summary.json").read_text())
-    assert len(summary["stages"]) == 10
+    assert len(summary["stages"]) == 12
     for stage in summary["stages"]:
         assert stage["expected"] == stage["written"] + sum(stage["rejected"].values()), stage
         rows = [pl.read_parquet(path) for path in (folder / "rejects" / stage["stage"]).glob("*.parquet")]
