@@ -11,6 +11,7 @@ from vcrd import __version__
 from vcrd.errors import VcrdError
 
 _VERBS = {
+    "export": ("vcrd.cli.export", "Write a training data set for another trainer."),
     "verify": ("vcrd.cli.verify", "Judge model outputs by rules: answers, steps, instructions."),
     "reliability": ("vcrd.cli.reliability", "Fit, apply and measure maps from evidence to local validity."),
 }
