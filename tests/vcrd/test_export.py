@@ -20,55 +20,27 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.vcrd.test_cli import lines, vcrd
+from tests.vcrd.training_rows import TEACHER, TOKENIZER, training_row, write_training
 from tests.workspace import ROOT
 from vcrd.domains.demo_math import build_tokenizer
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.export import TARGETS, Exported, export_training
-from vcrd.io.parquet import table_from_rows, write_table
-from vcrd.records import TRAINING
+from vcrd.io.parquet import write_table
 
 STUDENT = ROOT / "data/models/demo-math/student"
-TOKENIZER = build_tokenizer()
 EOS = TOKENIZER.eos_token_id
 ASKED = {"trl": (), "ms-swift": ("teacher",), "llama-factory": ("teacher",), "axolotl-kd": ("weights",)}
 
 
-def row(name: str, prefix: str, step: str, weight: float | Sequence[float] = 1.5, **values: object) -> dict:
-    """A training row; a step that ends in `$` ends with the end token."""
-    head = TOKENIZER.encode(prefix)
-    ids = TOKENIZER.encode(step.removesuffix("$")) + ([EOS] if step.endswith("$") else [])
-    weights = list(weight) if isinstance(weight, Sequence) else [weight] * len(ids)
-    given = {field.name: 0 if pa.types.is_primitive(field.type) else "" for field in TRAINING.schema}
-    blank = [[] for _ in head]
-    return given | {
-        "example_id": name,
-        "input_ids": head + ids,
-        "labels": [-100] * len(head) + ids,
-        "token_weights": [0.0] * len(head) + weights,
-        "teacher_topk_ids": blank + [[token, (token + 1) % 29] for token in ids],
-        "teacher_topk_logprobs": blank + [[-0.25 - index / 64, -2.0] for index, _ in enumerate(ids)],
-        "teacher_tail_logprob": [0.0] * len(head) + [-3.0 for _ in ids],
-        **values,
-    }
-
-
 ROWS = [
-    row("first", "a=1+2 ?\n", "a 1+2=3\n", 2.5),
-    row("last", "a=1+2 ?\na 1+2=3\n", "#### 3$", 0.25),
-    row("idle", "b=3*4 ?\n", "b 3*4=2\n", 0.0),
+    training_row("first", "a=1+2 ?\n", "a 1+2=3\n", 2.5),
+    training_row("last", "a=1+2 ?\na 1+2=3\n", "#### 3$", 0.25),
+    training_row("idle", "b=3*4 ?\n", "b 3*4=2\n", 0.0),
 ]
 
 
-def write(folder: Path, *shards: Sequence[dict], drop: Sequence[str] = ()) -> Path:
-    folder.mkdir(parents=True)
-    for index, rows in enumerate(shards):
-        table = table_from_rows(rows, TRAINING.schema, "x").drop_columns(list(drop))
-        write_table(folder / f"part-{index:05d}.parquet", table)
-    return folder
-
-
 def run(tmp_path: Path, to: str, *shards: Sequence[dict], **asked: object) -> tuple[Path, Exported]:
-    source, output = write(tmp_path / "run/training", *shards), tmp_path / "out"
+    source, output = write_training(tmp_path / "run/training", *shards), tmp_path / "out"
     options = {"drop": ASKED[to], "tokenizer": str(STUDENT), **asked}
     return output, export_training(source, to, output, **options)
 
@@ -221,9 +193,9 @@ def test_ms_swift_puts_the_tokenizers_first_token_in_front_once(tmp_path: Path) 
 
 
 def test_llama_factory_gets_text_that_leads_back_to_the_ids(tmp_path: Path) -> None:
-    strange = row("strange", "a ?\n", "a 1=1\n")
+    strange = training_row("strange", "a ?\n", "a 1=1\n")
     strange["input_ids"][:3] = [TOKENIZER.unk_token_id, EOS, EOS]
-    several = row("several", "a ?\n", "ab", [1.0, 2.0])
+    several = training_row("several", "a ?\n", "ab", [1.0, 2.0])
     output, done = run(tmp_path, "llama-factory", ROWS, [strange, several])
     assert (done.written, done.rejects) == (3, {"several_weights": 1, "zero_weight": 1})
     samples, tokenizer = lines(output / "train.jsonl"), with_template(output)
@@ -251,7 +223,7 @@ def test_a_row_whose_text_leads_elsewhere_is_a_reject(tmp_path: Path) -> None:
 
 
 def test_axolotl_gets_the_candidates_one_place_to_the_left(tmp_path: Path) -> None:
-    half = row("half", "a ?\n", "ab1", [1.0, 0.0, 2.0])
+    half = training_row("half", "a ?\n", "ab1", [1.0, 0.0, 2.0])
     output, done = run(tmp_path, "axolotl-kd", [*ROWS, half])
     assert (done.written, done.rejects) == (3, {"zero_weight": 1})
     assert "counts every token alike" in done.lost[0]
@@ -277,7 +249,7 @@ def examples(draw: st.DrawFn) -> dict:
     one = draw(st.floats(0, 4, width=32))
     weights = [one] * len(step) if draw(st.booleans()) else [draw(st.floats(0, 4, width=32)) for _ in step]
     counts = [0] * len(prefix) + [draw(st.integers(0, 3)) for _ in step]
-    given = row("x", "", "") | {
+    given = training_row("x", "", "") | {
         "input_ids": prefix + step,
         "labels": [-100] * len(prefix) + step,
         "token_weights": [0.0] * len(prefix) + weights,
@@ -359,13 +331,12 @@ def test_what_a_target_cannot_carry_is_refused_with_the_way_on(
 
 
 def test_without_a_teacher_nothing_needs_to_be_dropped_and_axolotl_has_nothing_to_do(tmp_path: Path) -> None:
-    names = ("teacher_topk_ids", "teacher_topk_logprobs", "teacher_tail_logprob")
-    source = write(tmp_path / "training", ROWS, drop=names)
+    source = write_training(tmp_path / "training", ROWS, without=TEACHER)
     assert not export_training(source, "ms-swift", tmp_path / "a", tokenizer=str(STUDENT)).lost
     assert export_training(source, "trl", tmp_path / "b").written == 3
     with pytest.raises(ConfigError, match="has none"):
         export_training(source, "axolotl-kd", tmp_path / "c", drop=("weights",))
-    partly = write(tmp_path / "partly", ROWS, drop=names[:1])
+    partly = write_training(tmp_path / "partly", ROWS, without=TEACHER[:1])
     with pytest.raises(SchemaError, match="column teacher_topk_ids"):
         export_training(partly, "trl", tmp_path / "d")
 
@@ -399,7 +370,7 @@ def test_the_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_became_of_the_rows(tmp_path: Path) -> None:
-    write(tmp_path / "run/training", ROWS)
+    write_training(tmp_path / "run/training", ROWS)
     asked = ("export", tmp_path / "run", "--to", "ms-swift", "--tokenizer", STUDENT, "-o", tmp_path / "out")
     assert "add --drop teacher" in vcrd(*asked, expect=2).stderr
     done = vcrd(*asked, "--drop", "teacher")
