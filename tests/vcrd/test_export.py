@@ -15,7 +15,7 @@ import pytest
 from datasets import load_dataset, load_from_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import AddedToken, Tokenizer, decoders, models
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -210,14 +210,20 @@ def test_a_row_whose_text_leads_elsewhere_is_a_reject(tmp_path: Path) -> None:
     vocabulary = {token: index for index, token in enumerate(["<unk>", "a", "b", "ab", "<s>"])}
     inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")], unk_token="<unk>"))
     inner.decoder = decoders.Fuse()
+    inner.add_special_tokens([AddedToken("bb", single_word=True)])
     merging = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", bos_token="<s>")
     merging.save_pretrained(tmp_path / "merging")
-    plain = {"teacher_topk_ids": [[]] * 3, "teacher_topk_logprobs": [[]] * 3, "teacher_tail_logprob": [0.0] * 3}
-    apart = ROWS[0] | plain | {"input_ids": [4, 1, 2], "labels": [-100, 1, 2], "token_weights": [0.0, 1.0, 1.0]}
-    across = apart | {"input_ids": [4, 1, 2], "labels": [-100, -100, 2], "token_weights": [0.0, 0.0, 1.0]}
-    whole = apart | {"input_ids": [4, 3, 1], "labels": [-100, 3, 1]}
-    output, done = run(tmp_path, "llama-factory", [apart, across, whole], tokenizer=str(tmp_path / "merging"))
-    assert (done.written, done.rejects) == (1, {"no_round_trip": 2})
+
+    def ids(*values: int, masked: int = 1) -> dict:
+        plain = {name: [[]] * len(values) for name in TEACHER[:2]} | {TEACHER[2]: [0.0] * len(values)}
+        weights = [float(place >= masked) for place in range(len(values))]
+        labels = [value if weight else -100 for value, weight in zip(values, weights, strict=True)]
+        return ROWS[0] | plain | {"input_ids": list(values), "labels": labels, "token_weights": weights}
+
+    apart, across, whole = ids(4, 1, 2), ids(4, 1, 2, masked=2), ids(4, 3, 1)
+    changed = ids(4, 2, 2, 1)  # its text has that of a special token in it
+    output, done = run(tmp_path, "llama-factory", [apart, across, whole, changed], tokenizer=str(tmp_path / "merging"))
+    assert (done.written, done.rejects) == (1, {"no_round_trip": 3})
     tokenizer = with_template(output, AutoTokenizer.from_pretrained(tmp_path / "merging"))
     assert factory_reads(lines(output / "train.jsonl")[0], tokenizer) == ([4, 3, 1], of_ours(whole))
 
@@ -244,7 +250,7 @@ def test_axolotl_gets_the_candidates_one_place_to_the_left(tmp_path: Path) -> No
 def examples(draw: st.DrawFn) -> dict:
     """A row of any shape: prefix, weights of one value or several, candidates here and there."""
     tokens = st.integers(3, 28)
-    prefix = draw(st.lists(tokens, min_size=1, max_size=5))
+    prefix = draw(st.lists(tokens, max_size=5))
     step = draw(st.lists(tokens | st.just(EOS), min_size=1, max_size=5))
     one = draw(st.floats(0, 4, width=32))
     weights = [one] * len(step) if draw(st.booleans()) else [draw(st.floats(0, 4, width=32)) for _ in step]
@@ -383,3 +389,17 @@ def test_the_command_says_what_became_of_the_rows(tmp_path: Path) -> None:
     write_table(tmp_path / "bare/x.parquet", pa.table({"text": ["a"]}))
     refused = vcrd("export", tmp_path / "bare", "--to", "trl", "-o", tmp_path / "o", expect=2).stderr
     assert "is not a training folder: x.parquet has no column input_ids, labels, token_weights" in refused
+
+
+@pytest.mark.parametrize(("to", "module"), [("llama-factory", "llama_factory"), ("axolotl-kd", "axolotl_kd")])
+def test_pieces_of_a_shard_make_the_same_rows(tmp_path: Path, to: str, module: str, monkeypatch) -> None:
+    rows = [training_row(f"r{index}", "a ?\n" * (index + 1), "ab1") for index in range(5)]
+    whole, _ = run(tmp_path / "whole", to, rows)
+    monkeypatch.setattr(f"vcrd.export.{module}._PIECE", 20)
+    parts, done = run(tmp_path / "parts", to, rows)
+    assert done.written == 5
+    if to == "llama-factory":
+        assert lines(parts / "train.jsonl") == lines(whole / "train.jsonl")
+    else:
+        assert len(list(parts.iterdir())) > 1
+        assert pq.read_table(parts).equals(pq.read_table(whole))

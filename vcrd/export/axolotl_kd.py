@@ -20,12 +20,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vcrd.export.rows import IGNORED, RowView, list_column, list_lengths, without_weightless
+from vcrd.export.rows import IGNORED, RowView, list_column, list_lengths, pieces, without_weightless
 from vcrd.export.target import Target
 from vcrd.io.parquet import write_table
 from vcrd.io.rejects import Reject
 
 PADDING = -1e9
+_PIECE = 1 << 20  # tokens: every one gets k places in memory, where ours has them on the step alone
 _BYTES, _INTS, _FLOATS = (pa.list_(kind) for kind in (pa.int8(), pa.int32(), pa.float32()))
 SCHEMA = pa.schema(
     {
@@ -45,8 +46,8 @@ class _AxolotlWriter:
 
     def add(self, table: pa.Table, shard: str) -> list[Reject]:
         table, rejects = without_weightless(table)
-        if table.num_rows:
-            write_table(self._folder / f"{shard}.parquet", _as_targets(table))
+        for index, piece in enumerate(pieces(table, _PIECE)):
+            write_table(self._folder / f"{shard}-{index:03d}.parquet", _as_targets(piece))
         return rejects
 
     def close(self) -> None:
@@ -92,17 +93,17 @@ def _candidates(table: pa.Table, active_N: NDArray[np.bool_]) -> tuple[NDArray[A
     place_N = np.repeat(np.arange(len(counts_N)), counts_N)
     rank_N = np.arange(counts_N.sum()) - np.repeat(np.cumsum(counts_N) - counts_N, counts_N)
     ids_NK = np.zeros((len(counts_N), k), np.int32)
-    logprobs_NK = np.full((len(counts_N), k), -np.inf, np.float64)
+    logprobs_NK = np.full((len(counts_N), k), -np.inf, np.float32)
     ids_NK[place_N, rank_N] = np.asarray(inner.flatten())
     logprobs_NK[place_N, rank_N] = np.asarray(list_column(table, "teacher_topk_logprobs").flatten().flatten())
     mask_NK = np.isfinite(logprobs_NK) & (ids_NK >= 0) & active_N[:, None]
     kept_NK = np.where(mask_NK, logprobs_NK, -np.inf)
-    top_N1 = np.where(mask_NK.any(1, keepdims=True), kept_NK.max(1, keepdims=True), 0)
+    top_N1 = np.where(mask_NK.any(1, keepdims=True), kept_NK.max(1, keepdims=True), np.float32(0))
     total_N1 = np.exp(kept_NK - top_N1).sum(1, keepdims=True)
     normal_NK = logprobs_NK - top_N1 - np.log(np.where(total_N1 > 0, total_N1, 1))
     return (
         np.where(mask_NK, ids_NK, 0),
-        np.where(mask_NK, normal_NK, PADDING).astype(np.float32),
+        np.where(mask_NK, normal_NK, np.float32(PADDING)),
         mask_NK.astype(np.int8),
     )
 

@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vcrd.export.rows import KEY, RowView, in_turn, reject_where, without_other_labels, without_weightless
+from vcrd.export.rows import KEY, RowView, in_turn, pieces, reject_where, without_other_labels, without_weightless
 from vcrd.export.target import Target
 from vcrd.io.files import fsync_path
 from vcrd.io.rejects import Reject, reject
 
 DATA, TEMPLATE = "train.jsonl", "chat_template.jinja"
+_PIECE = 1 << 18  # tokens that are Python integers at a time
 
 
 class _FactoryWriter:
@@ -39,17 +40,23 @@ class _FactoryWriter:
 
     def add(self, table: pa.Table, shard: str) -> list[Reject]:
         table, rejects = in_turn(table, (without_other_labels, without_weightless, _without_several_weights))
-        columns = (table.column(name).to_pylist() for name in (KEY, "input_ids", "token_weights"))
         with (self._folder / DATA).open("a", encoding="utf-8") as file:
-            for name, ids, weights in zip(*columns, strict=True):
-                cut = weights.index(weights[-1])
-                prefix, step = self._text.write(ids[:cut]), self._text.write(ids[cut:])
-                if self._text.read(prefix) != ids[:cut] or self._text.read(prefix + step) != ids:
-                    rejects.append(reject(name, "no_round_trip", "its text does not lead back to its token ids"))
-                    continue
-                messages = [_message("user", prefix, 0.0), _message("assistant", step, weights[-1])]
-                file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+            for piece in pieces(table, _PIECE):
+                columns = (piece.column(name).to_pylist() for name in (KEY, "input_ids", "token_weights"))
+                for name, ids, weights in zip(*columns, strict=True):
+                    messages = self._messages(ids, weights)
+                    if messages is None:
+                        rejects.append(reject(name, "no_round_trip", "its text does not lead back to its token ids"))
+                    else:
+                        file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
         return rejects
+
+    def _messages(self, ids: list[int], weights: list[float]) -> list[dict[str, Any]] | None:
+        cut = weights.index(weights[-1])
+        prefix, step = self._text.write(ids[:cut]), self._text.write(ids[cut:])
+        if self._text.read(prefix) != ids[:cut] or self._text.read(prefix + step) != ids:
+            return None
+        return [_message("user", prefix, 0.0), _message("assistant", step, weights[-1])]
 
     def close(self) -> None:
         (self._folder / TEMPLATE).write_text(self._text.template(), encoding="utf-8")

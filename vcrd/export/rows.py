@@ -5,7 +5,7 @@ Axis letters: R rows, N tokens of all rows behind one another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -191,6 +191,17 @@ class RowView:
 
     def _flat(self, name: str) -> NDArray[Any]:
         return np.asarray(list_column(self.table, name).flatten())
+
+
+def pieces(table: pa.Table, tokens: int) -> Iterator[pa.Table]:
+    """Cut rows into pieces of at most so many tokens, and of a row at least."""
+    ends_R = np.cumsum(list_lengths(table, "input_ids"))
+    start = 0
+    while start < table.num_rows:
+        before = ends_R[start - 1] if start else 0
+        end = max(int(np.searchsorted(ends_R, before + tokens, side="right")), start + 1)
+        yield table.slice(start, end - start).combine_chunks()
+        start = end
 
 
 def without_weightless(table: pa.Table) -> tuple[pa.Table, list[Reject]]:
