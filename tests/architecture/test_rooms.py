@@ -31,7 +31,7 @@ def test_importing_vcrd_is_quick_and_pulls_in_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["vcrd.records", "vcrd.io.parquet", "vcrd.reliability", "vcrd.examples", "pipeline.cli"]
+    "module", ["vcrd.records", "vcrd.io.parquet", "vcrd.reliability", "vcrd.examples", "vcrd.export", "pipeline.cli"]
 )
 def test_the_method_runs_without_torch(module: str) -> None:
     program = f"import sys, {module}; print([n for n in ('torch', 'vllm', 'trl', 'transformers') if n in sys.modules])"
