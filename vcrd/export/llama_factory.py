@@ -70,6 +70,7 @@ class RoundTrip:
     def __init__(self, tokenizer: Any) -> None:
         """Name every special token by its id."""
         self._tokenizer = tokenizer
+        self._met: set[int] = set()
         self._names = {
             index: (f"<vcrd:{index}>", str(token))
             for index, token in tokenizer.added_tokens_decoder.items()
@@ -85,6 +86,7 @@ class RoundTrip:
                 parts.append(self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
             else:
                 parts.append(self._names[special][0] * len(tokens))
+                self._met.add(special)
         return "".join(parts)
 
     def read(self, text: str) -> list[int]:
@@ -96,10 +98,10 @@ class RoundTrip:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def template(self) -> str:
-        """Return a chat template that does what `read` does."""
+        """Return a chat template that does what `read` does, for the special tokens that were written."""
         names = "".join(
             f" | replace({json.dumps(name)}, {json.dumps(string, ensure_ascii=False)})"
-            for name, string in self._names.values()
+            for name, string in (self._names[special] for special in sorted(self._met))
         )
         return "{% for message in messages %}{{ message['content']" + names + " }}{% endfor %}"
 

@@ -157,7 +157,12 @@ def _publish(making: Path, output: Path) -> None:
     aside = making.with_name(f"{making.name}.old")
     if output.exists():
         output.rename(aside)
-    making.rename(output)
+    try:
+        making.rename(output)
+    except OSError:
+        if aside.exists():
+            aside.rename(output)
+        raise
     fsync_path(output.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
