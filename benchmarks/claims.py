@@ -32,16 +32,21 @@ def state(
     holds = value <= bar if better == "lower" else value >= bar
     line = {
         "claim": text,
-        "value": round(value, 4),
+        "value": _short(value),
         "bar": bar,
         "better": better,
         "holds": holds,
         "n": n,
-        "spread": None if spread is None else [round(end, 4) for end in spread],
+        "spread": None if spread is None else [_short(end) for end in spread],
     }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
     return holds
+
+
+def _short(value: float) -> float:
+    """Round to 4 places, or to 4 digits where these are smaller."""
+    return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
 
 
 def real_data(*parts: str) -> Path | None:

@@ -1,13 +1,14 @@
-"""The loss against lines that anyone can check, and the relations it must keep."""
+"""The plain loss against lines that anyone can check, and the relations it must keep."""
 
 import math
 
 import pytest
 import torch
 
-from vcrd.losses import nll, tail_bucket_kl, weighted_loss
+from vcrd.losses import tail_logprob, weighted_kl, weighted_loss, weighted_nll
 
 T, V, K = 7, 13, 4
+ONES = torch.ones(T, dtype=torch.float64)
 
 
 @pytest.fixture
@@ -36,34 +37,39 @@ def teacher_of(batch, rows=slice(None)):
     }
 
 
-def test_nll_is_cross_entropy(batch) -> None:
-    labels = batch["labels"].clamp_min(0)
-    expected = torch.nn.functional.cross_entropy(batch["logits"], labels, reduction="none")
-    torch.testing.assert_close(nll(batch["logits"], labels), expected)
+def kl_of(logits, batch, weights=ONES):
+    return weighted_kl(logits, weights, batch["ids"], batch["top"], batch["tail"])
 
 
-def test_the_kl_is_the_sum_over_k_plus_one_classes(batch) -> None:
-    got = tail_bucket_kl(batch["logits"], batch["ids"], batch["top"], batch["tail"])
+def test_nll_is_cross_entropy_times_weight(batch) -> None:
+    expected = torch.nn.functional.cross_entropy(batch["logits"], batch["labels"], reduction="none")
+    got = weighted_nll(batch["logits"], batch["labels"], batch["weights"])
+    torch.testing.assert_close(got, batch["weights"] * expected)
+
+
+def test_the_kl_is_the_sum_over_k_plus_one_classes_times_weight(batch) -> None:
+    got = kl_of(batch["logits"], batch, batch["weights"])
     student = batch["logits"].softmax(-1)
     for row in range(T):
         kept = student[row, batch["ids"][row]]
         q = torch.cat([kept, (1 - kept.sum()).unsqueeze(0)])
         p = torch.cat([batch["top"][row].exp(), batch["tail"][row].exp().unsqueeze(0)])
-        assert got[row].item() == pytest.approx((p * (p / q).log()).sum().item(), abs=1e-10)
+        expected = batch["weights"][row] * (p * (p / q).log()).sum()
+        assert got[row].item() == pytest.approx(expected.item(), abs=1e-10)
 
 
 def test_the_kl_is_0_at_the_teacher_and_a_lower_bound_elsewhere(batch) -> None:
-    at_teacher = tail_bucket_kl(batch["teacher"], batch["ids"], batch["top"], batch["tail"])
+    at_teacher = kl_of(batch["teacher"], batch)
     torch.testing.assert_close(at_teacher, torch.zeros(T, dtype=torch.float64), atol=1e-12, rtol=0)
     full = (batch["teacher"].exp() * (batch["teacher"] - batch["logits"].log_softmax(-1))).sum(-1)
-    bound = tail_bucket_kl(batch["logits"], batch["ids"], batch["top"], batch["tail"])
+    bound = kl_of(batch["logits"], batch)
     assert (bound <= full + 1e-12).all()
     assert (bound > 0).all()
 
 
 def test_the_gradient_is_q_minus_p_on_the_support_and_scaled_off_it(batch) -> None:
     logits = batch["logits"].clone().requires_grad_()
-    tail_bucket_kl(logits, batch["ids"], batch["top"], batch["tail"]).sum().backward()
+    kl_of(logits, batch).sum().backward()
     q = batch["logits"].softmax(-1)
     p_tail = batch["tail"].exp()
     q_tail = 1 - q.gather(-1, batch["ids"]).sum(-1)
@@ -75,16 +81,27 @@ def test_the_gradient_is_q_minus_p_on_the_support_and_scaled_off_it(batch) -> No
 def test_padding_candidates_change_nothing(batch) -> None:
     pad_ids = torch.full((T, 2), -1)
     pad_top = torch.full((T, 2), float("-inf"), dtype=torch.float64)
-    padded = tail_bucket_kl(
-        batch["logits"], torch.cat([batch["ids"], pad_ids], -1), torch.cat([batch["top"], pad_top], -1), batch["tail"]
-    )
-    torch.testing.assert_close(padded, tail_bucket_kl(batch["logits"], batch["ids"], batch["top"], batch["tail"]))
+    ids, top = torch.cat([batch["ids"], pad_ids], -1), torch.cat([batch["top"], pad_top], -1)
+    padded = weighted_kl(batch["logits"], ONES, ids, top, batch["tail"])
+    torch.testing.assert_close(padded, kl_of(batch["logits"], batch))
 
 
-def test_a_support_without_a_tail_has_finite_value_and_gradient(batch) -> None:
+def test_a_tail_that_is_not_given_is_the_rest_of_the_mass(batch) -> None:
+    torch.testing.assert_close(tail_logprob(batch["top"]), batch["tail"])
+    computed = weighted_kl(batch["logits"], ONES, batch["ids"], batch["top"])
+    torch.testing.assert_close(computed, kl_of(batch["logits"], batch))
+
+
+def test_candidates_that_hold_more_than_all_mass_leave_no_tail() -> None:
+    rounded = torch.tensor([[math.log(0.5), math.log(0.5) + 1e-6]])
+    assert tail_logprob(rounded).item() == float("-inf")
+
+
+@pytest.mark.parametrize("tail", [float("-inf"), -20.0])
+def test_a_support_that_is_the_vocabulary_has_no_tail_whatever_rounding_says(batch, tail: float) -> None:
     logits = batch["logits"].clone().requires_grad_()
     ids = torch.arange(V).expand(T, V)
-    kl = tail_bucket_kl(logits, ids, batch["teacher"], torch.full((T,), float("-inf"), dtype=torch.float64))
+    kl = weighted_kl(logits, ONES, ids, batch["teacher"], torch.full((T,), tail, dtype=torch.float64))
     kl.sum().backward()
     full = (batch["teacher"].exp() * (batch["teacher"] - batch["logits"].log_softmax(-1))).sum(-1)
     torch.testing.assert_close(kl, full)
@@ -92,7 +109,7 @@ def test_a_support_without_a_tail_has_finite_value_and_gradient(batch) -> None:
 
 
 def test_weight_1_is_plain_cross_entropy(batch) -> None:
-    got = weighted_loss(batch["logits"], batch["labels"], torch.ones(T, dtype=torch.float64))
+    got = weighted_loss(batch["logits"], batch["labels"], ONES)
     expected = torch.nn.functional.cross_entropy(batch["logits"], batch["labels"])
     torch.testing.assert_close(got.loss, expected)
 
@@ -106,6 +123,7 @@ def test_a_weight_of_0_equals_a_masked_label_in_value_and_gradient(batch) -> Non
         weighted_loss(logits, labels, batch["weights"], denominator=5, kl_coef=0.3, **teacher_of(batch)).loss.backward()
         grads.append(logits.grad)
     torch.testing.assert_close(*grads)
+    assert not grads[0][4].any()
 
 
 def test_weight_2_is_the_row_twice_under_the_sum_of_weights(batch) -> None:
@@ -152,9 +170,9 @@ def test_statistics_are_in_float32_whatever_the_logits(batch, dtype) -> None:
 
 
 def test_what_does_not_fit_together_is_refused(batch) -> None:
-    with pytest.raises(ValueError, match=r"expected \[T, V\]"):
+    with pytest.raises(ValueError, match=r"must be \[6\], a row each per prediction; got \[7\]"):
         weighted_loss(batch["logits"][1:], batch["labels"], batch["weights"])
-    with pytest.raises(ValueError, match="the vocabulary has 13"):
+    with pytest.raises(ValueError, match=r"labels_T: row 0 holds 13; expected -100 or an id in \[0, 13\)"):
         weighted_loss(batch["logits"], batch["labels"] + 12, batch["weights"])
-    with pytest.raises(ValueError, match="teacher_topk_logprobs"):
+    with pytest.raises(ValueError, match="come together"):
         weighted_loss(batch["logits"], batch["labels"], batch["weights"], kl_coef=1, teacher_topk_ids_TK=batch["ids"])
