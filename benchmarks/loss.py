@@ -21,7 +21,7 @@ from benchmarks._loss_accuracy import CASES, errors
 from benchmarks._loss_formulations import OURS, RIVALS, Inputs, inputs, rivals
 from benchmarks.claims import claim, state
 
-T, H, V, K, REPEATS = 2048, 896, 151_936, 16, 3
+T, H, V, K, REPEATS = 2048, 896, 151_936, 16, 5
 GPU_T, GPU_H, GPU_REPEATS = 8192, 4096, 7
 _KIB = 1024
 _GIB = 2**30
