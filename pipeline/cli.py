@@ -162,5 +162,5 @@ def _print_preview(folder: Path, count: int) -> None:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value, default=repr)
     return repr(text[:_PREVIEW_CHARACTERS]) + ("…" if len(text) > _PREVIEW_CHARACTERS else "")

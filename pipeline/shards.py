@@ -7,10 +7,12 @@ what makes the shard exist; it is adopted only while both checksums in it hold.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline.stage import Context, ShardedStage, ShardResult, Stage, TableKind, WholeResult
 from vcrd.errors import SchemaError, VcrdError
@@ -126,17 +128,31 @@ def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     write_table(path, table_from_rows([as_row(item) for item in rejects], REJECTS_SCHEMA, path.name))
 
 
+def _as_it_is(table: pa.Table) -> pa.Table:
+    return table
+
+
 def write_shards(
     out: Path,
     kind: TableKind[Any],
     shards: Iterable[tuple[str, Sequence[object], Sequence[Reject]]],
     expected: int,
+    finish: Callable[[pa.Table], pa.Table] = _as_it_is,
 ) -> WholeResult:
-    """Write the output of a whole stage as shards, given as (file, records, rejects)."""
+    """Write the output of a whole stage as shards, given as (file, records, rejects).
+
+    Args:
+        out: Folder to write into.
+        kind: Of the records.
+        shards: Made one at a time.
+        expected: Records and rejects in all.
+        finish: Turns a shard's rows into the form in which they are written.
+    """
     entries: list[FileEntry] = []
     rejected: list[Reject] = []
     for file, records, rejects in shards:
-        write_table(out / file, table_from_rows([as_row(record) for record in records], kind.schema, file))
+        table = table_from_rows([as_row(record) for record in records], kind.schema, file)
+        write_table(out / file, finish(table))
         count = len(records) + len(rejects)
         check_counts(file, records, rejects, count, kind.key)
         entries.append(entry_of(file, rows=len(records), expected=count, rejects=count_reasons(rejects)))

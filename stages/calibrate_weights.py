@@ -14,7 +14,9 @@ from pipeline.stage import Context, Shard, WholeResult, WholeStage
 from vcrd.calibration import CalibrationParams
 from vcrd.examples import SUMMARY_COLUMNS, choose_targets, make_example, pair_up, scale_of, summarise_training
 from vcrd.io.parquet import read_table, shard_files
-from vcrd.records import PROPOSALS, ROLLOUTS, TRAINING, VALIDITY
+from vcrd.models import find_model
+from vcrd.records import MODELS, PROPOSALS, ROLLOUTS, TRAINING, VALIDITY
+from vcrd.storage import store_signal
 from vcrd.weights import WeightParams
 
 
@@ -47,7 +49,8 @@ def build(context: Context, out: Path) -> WholeResult:
             ]
             yield shard.file, examples, rejects[shard.file]
 
-    return write_shards(out, TRAINING, rows(), expected)
+    vocabulary = find_model(context.read(MODELS), "teacher").vocabulary_size
+    return write_shards(out, TRAINING, rows(), expected, lambda table: store_signal(table, vocabulary, weights))
 
 
 def _sources(shard: Shard) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -67,7 +70,7 @@ STAGE = WholeStage(
     version=1,
     sections={"calibration": CalibrationParams, "weights": WeightParams},
     output=TRAINING.name,
-    whole_inputs=(ROLLOUTS.name, PROPOSALS.name, VALIDITY.name),
+    whole_inputs=(MODELS.name, ROLLOUTS.name, PROPOSALS.name, VALIDITY.name),
     build=build,
     summary=summary,
 )

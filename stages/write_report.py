@@ -18,6 +18,7 @@ from vcrd.prm import read_spec
 from vcrd.records import ARTEFACTS, EVALUATION, TRAINING
 from vcrd.reliability import FILE
 from vcrd.report import MAX_EXAMPLES, Findings, write_report
+from vcrd.storage import decode_teacher_signal
 
 RELIABILITY, PRM = "reliability", "prm"
 
@@ -35,7 +36,7 @@ def build(context: Context, out: Path) -> WholeResult:
         judged=read_json(folder(RELIABILITY) / FILE)["judged"],
         training=summarise_training(pa.concat_tables([read_table(file, columns=SUMMARY_COLUMNS) for file in shards])),
         prm=read_spec(folder(PRM)).reason,
-        examples=context.select(TRAINING, shards[:1])[:MAX_EXAMPLES],
+        examples=TRAINING.parse(decode_teacher_signal(read_table(shards[0]).slice(0, MAX_EXAMPLES)).to_pylist()),
     )
     write_report(out, findings)
     return WholeResult(all_files(out))

@@ -396,11 +396,8 @@ class TrainingExample:
     step_strength: float
 
 
-TRAINING = Artefact(
-    "training",
-    TrainingExample,
-    "example_id",
-    _schema(
+def _training_schema(**signal: pa.DataType) -> pa.Schema:
+    return _schema(
         example_id=_TEXT,
         rollout_id=_TEXT,
         problem_id=_TEXT,
@@ -410,17 +407,25 @@ TRAINING = Artefact(
         input_ids=_INTS,
         labels=_INTS,
         token_weights=_FLOATS,
-        teacher_topk_ids=_TOPK_IDS,
-        teacher_topk_logprobs=_TOPK_LOGPROBS,
-        teacher_tail_logprob=_FLOATS,
+        **signal,
         student_step=_TEXT,
         teacher_step=_TEXT,
         student_validity=_FLOAT,
         teacher_validity=_FLOAT,
         relative_validity=_FLOAT,
         step_strength=_FLOAT,
-    ),
+    )
+
+
+TRAINING = Artefact(
+    "training",
+    TrainingExample,
+    "example_id",
+    _training_schema(teacher_topk_ids=_TOPK_IDS, teacher_topk_logprobs=_TOPK_LOGPROBS, teacher_tail_logprob=_FLOATS),
 )
+
+# The other form of the same rows: `vcrd.storage` turns either into the other.
+COMPACT_TRAINING_SCHEMA = _training_schema(teacher_k=pa.list_(pa.uint16()), teacher_signal=pa.binary())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

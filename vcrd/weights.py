@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
 from vcrd.errors import ConfigError
@@ -22,6 +22,15 @@ class WeightParams:
     """What becomes of a row whose prefix is broken; drop makes it a reject."""
     max_length: Annotated[int, Ge(2)]
     """Rows of more tokens are rejects; nothing is truncated."""
+    teacher_signal: Literal["plain", "compact"]
+    """plain: three list columns that any tool reads; compact: a sixth of the bytes, read by vcrd.storage."""
+    keep_mass: Annotated[float, Gt(0), Le(1)] | None
+    """Of the compact form: keep the fewest candidates per token that hold this mass; null keeps all."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be ignored."""
+        if self.keep_mass is not None and self.teacher_signal == "plain":
+            raise ConfigError("weights.keep_mass needs weights.teacher_signal: compact; set it to null, or set that")
 
 
 def solve_scale(strengths_N: NDArray[np.float64], tokens_N: NDArray[np.int64], w_max: float) -> float:

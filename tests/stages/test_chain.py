@@ -10,7 +10,9 @@ import pyarrow.dataset as ds
 import pytest
 
 from tests.workspace import Workspace, stages_run
-from vcrd.records import ARTEFACTS, ROLLOUTS, TRAINING
+from vcrd.io.parquet import read_table
+from vcrd.records import ARTEFACTS, COMPACT_TRAINING_SCHEMA, ROLLOUTS, TRAINING
+from vcrd.storage import decode_teacher_signal
 
 
 def training(run: Workspace) -> Path:
@@ -104,6 +106,24 @@ def test_a_parameter_of_calibration_reruns_it_and_what_follows(finished: Workspa
     after = run.digests()
     assert after["validity/part-00000.parquet"] == before["validity/part-00000.parquet"]
     assert after["training/part-00000.parquet"] != before["training/part-00000.parquet"]
+
+
+def test_the_compact_signal_holds_what_the_plain_one_does(finished: Workspace, tmp_path: Path) -> None:
+    run = finished.copy(tmp_path / "project")
+    run.small_demo(**{"weights.teacher_signal": "compact"})
+    for name in ("calibrate_weights", "write_report"):
+        done = run.stage(name)
+        assert done.returncode == 0, done.stderr
+    for file in sorted(path.name for path in training(run).glob("*.parquet")):
+        plain = read_table(training(finished) / file, TRAINING.schema)
+        compact = read_table(training(run) / file, COMPACT_TRAINING_SCHEMA)
+        same = [name for name in compact.column_names if name in plain.column_names]
+        assert compact.select(same).equals(plain.select(same))
+        back = decode_teacher_signal(compact)
+        for ids, found in zip(*(table["teacher_topk_ids"].to_pylist() for table in (plain, back)), strict=True):
+            assert [sorted(token) for token in found] == [sorted(token) for token in ids]
+    pages = [workspace.root / "data/demo-math/report/report.html" for workspace in (finished, run)]
+    assert pages[0].read_bytes() == pages[1].read_bytes()
 
 
 def test_a_comment_in_a_stages_code_runs_no_model(finished: Workspace, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from vcrd.report import verdict
 from vcrd.validity import estimate_validity
 from vcrd.weights import WeightParams
 
-WEIGHTS = WeightParams(w_max=4.0, broken_prefixes="drop", max_length=60)
+WEIGHTS = WeightParams(w_max=4.0, broken_prefixes="drop", max_length=60, teacher_signal="plain", keep_mass=None)
 CALIBRATION = CalibrationParams(own_steps="when_better", strength="validity", tau=1.0, rho=0.25, shuffle_seed=0)
 MINE = rollout()
 STEPS = {
