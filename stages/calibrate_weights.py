@@ -49,8 +49,8 @@ def build(context: Context, out: Path) -> WholeResult:
             ]
             yield shard.file, examples, rejects[shard.file]
 
-    vocabulary = find_model(context.read(MODELS), "teacher").vocabulary_size
-    return write_shards(out, TRAINING, rows(), expected, lambda table: store_signal(table, vocabulary, weights))
+    teacher = find_model(context.read(MODELS), "teacher")
+    return write_shards(out, TRAINING, rows(), expected, lambda table: store_signal(table, teacher, weights))
 
 
 def _sources(shard: Shard) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -67,7 +67,7 @@ def summary(context: Context, folder: Path) -> dict[str, Any]:
 
 STAGE = WholeStage(
     name="calibrate_weights",
-    version=1,
+    version=2,
     sections={"calibration": CalibrationParams, "weights": WeightParams},
     output=TRAINING.name,
     whole_inputs=(MODELS.name, ROLLOUTS.name, PROPOSALS.name, VALIDITY.name),

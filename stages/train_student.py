@@ -23,7 +23,7 @@ def facts(context: Context) -> dict[str, Any]:
 
 def build(context: Context, out: Path) -> WholeResult:
     """Train and save."""
-    from vcrd.training.trainer import train_student
+    from vcrd.training.student import train_student
 
     student = find_model(context.read(MODELS), "student")
     train_student(
@@ -39,7 +39,7 @@ def build(context: Context, out: Path) -> WholeResult:
 
 STAGE = WholeStage(
     name="train_student",
-    version=1,
+    version=2,
     sections={"train": TrainParams},
     output=NAME,
     whole_inputs=(TRAINING.name,),

@@ -424,6 +424,9 @@ TRAINING = Artefact(
     _training_schema(teacher_topk_ids=_TOPK_IDS, teacher_topk_logprobs=_TOPK_LOGPROBS, teacher_tail_logprob=_FLOATS),
 )
 
+TOKENIZER_KEY = b"vcrd.tokenizer"
+"""In the metadata of a training shard's schema: fingerprint of the tokenizer that the ids are of."""
+
 # The other form of the same rows: `vcrd.storage` turns either into the other.
 COMPACT_TRAINING_SCHEMA = _training_schema(teacher_k=pa.list_(pa.uint16()), teacher_signal=pa.binary())
 

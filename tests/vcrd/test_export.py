@@ -8,16 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.vcrd.exports import (
-    ROWS,
-    STUDENT,
-    run,
-)
+from tests.vcrd.exports import ROWS, STUDENT, run
 from tests.vcrd.test_cli import lines, vcrd
 from tests.vcrd.training_rows import TEACHER, write_training
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.export import export_training
-from vcrd.io.parquet import write_table
+from vcrd.io.parquet import read_table, table_from_rows, write_table
+from vcrd.records import TOKENIZER_KEY, TRAINING
+from vcrd.storage import SignalParams, encode_teacher_signal
 
 
 def test_rows_that_disagree_with_themselves_are_rejects(tmp_path: Path) -> None:
@@ -33,6 +31,20 @@ def test_rows_that_disagree_with_themselves_are_rejects(tmp_path: Path) -> None:
     _, done = run(tmp_path, "trl", rows)
     assert (done.written, done.rejects) == (1, {"bad_weight": 2, "candidates_differ": 1, "lengths_differ": 2})
     assert {item["record_id"] for item in lines(tmp_path / "out.rejects.jsonl")} == set(broken)
+
+
+def test_a_compact_signal_is_exported_as_a_plain_one_and_the_tokenizer_stays_named(tmp_path: Path) -> None:
+    folder = tmp_path / "compact"
+    folder.mkdir()
+    table = table_from_rows(ROWS, TRAINING.schema, "x")
+    compact = encode_teacher_signal(table, SignalParams(vocabulary_size=29, logprob_bits=16))
+    write_table(folder / "part-00000.parquet", compact.replace_schema_metadata({TOKENIZER_KEY: "abc"}))
+    export_training(folder, "trl", tmp_path / "out")
+    exported = read_table(next((tmp_path / "out").glob("*.parquet")))
+    assert exported.schema.metadata[TOKENIZER_KEY] == b"abc"
+    for row, given in zip(exported.to_pylist(), ROWS, strict=True):
+        assert [sorted(ids) for ids in row["teacher_topk_ids"]] == [sorted(ids) for ids in given["teacher_topk_ids"]]
+        assert row["teacher_tail_logprob"] == pytest.approx(given["teacher_tail_logprob"], abs=1e-3)
 
 
 @pytest.mark.parametrize(

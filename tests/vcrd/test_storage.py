@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.vcrd.signals import PARAMS, SAMPLE, Token, distribution, rows_of, table_of
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.io.parquet import read_table, write_table
-from vcrd.records import COMPACT_TRAINING_SCHEMA, TRAINING
+from vcrd.records import COMPACT_TRAINING_SCHEMA, TOKENIZER_KEY, TRAINING, Model
 from vcrd.storage import SignalParams, decode_teacher_signal, encode_teacher_signal, logprob_error_bound, store_signal
 from vcrd.storage.bits import low_width, set_from_bits, set_to_bits, set_width
 from vcrd.storage.codec import Layout
@@ -229,9 +229,13 @@ def weights(**values: Any) -> WeightParams:
 
 def test_a_run_stores_the_form_that_its_parameters_ask_for() -> None:
     table = table_of(SAMPLE)
-    assert store_signal(table, 151_936, weights(teacher_signal="plain")) is table
-    assert store_signal(table, 151_936, weights()).equals(encode_teacher_signal(table, PARAMS))
-    few, all_of_them = (store_signal(table, 151_936, weights(keep_mass=mass))["teacher_k"] for mass in (0.5, None))
+    fingerprints = dict.fromkeys(("weights_fingerprint", "tokenizer_fingerprint", "chat_template_fingerprint"), "abc")
+    teacher = Model(role="teacher", name="t", revision=None, vocabulary_size=151_936, **fingerprints)
+    plain = store_signal(table, teacher, weights(teacher_signal="plain"))
+    assert plain.equals(table)
+    assert plain.schema.metadata == {TOKENIZER_KEY: b"abc"}
+    assert store_signal(table, teacher, weights()).equals(encode_teacher_signal(table, PARAMS))
+    few, all_of_them = (store_signal(table, teacher, weights(keep_mass=mass))["teacher_k"] for mass in (0.5, None))
     assert sum(map(sum, few.to_pylist())) < sum(map(sum, all_of_them.to_pylist()))
     with pytest.raises(ConfigError, match="keep_mass needs"):
         weights(teacher_signal="plain", keep_mass=0.5)

@@ -35,16 +35,18 @@ def training_row(name: str, prefix: str, step: str, weight: float | Sequence[flo
     }
 
 
-def demo_rows(count: int) -> list[dict[str, Any]]:
-    """Steps of the demo's domain: different lengths and weights, every third without a teacher's signal."""
+def demo_rows(
+    count: int, *, signal: bool = True, weights: Sequence[float] = (0.0, 0.5, 1.0, 2.5)
+) -> list[dict[str, Any]]:
+    """Steps of the demo's domain: different lengths and weights, every third (or all) without a teacher's signal."""
     rng = random.Random(3)
     made = []
     for index, (prompt, _) in enumerate(generate_problems(3, count, 5)):
         solution = sample_solution(prompt, rng).splitlines(keepends=True)
         cut = rng.randrange(len(solution))
-        weight = rng.choice([0.0, 0.5, 1.0, 2.5])
+        weight = rng.choice(weights)
         row = training_row(f"e{index}", f"{prompt}\n{''.join(solution[:cut])}", solution[cut], weight)
-        if index % 3 == 0:
+        if index % 3 == 0 or not signal:
             blank: list[list[int]] = [[] for _ in row["input_ids"]]
             row |= dict(zip(TEACHER, (blank, blank, [0.0] * len(blank)), strict=True))
         made.append(row)

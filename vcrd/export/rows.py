@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.io.parquet import read_table, shard_files
 from vcrd.io.rejects import Reject, reject
-from vcrd.records import TRAINING
+from vcrd.records import TOKENIZER_KEY, TRAINING
+from vcrd.storage import COMPACT_COLUMNS, decode_teacher_signal
 
 IGNORED = -100
 KEY = TRAINING.key
@@ -51,6 +52,9 @@ def read_shard(file: Path) -> pa.Table:
         SchemaError: A column has another type, or some of the teacher's columns are missing.
     """
     whole = read_table(file)
+    tokenizer = (whole.schema.metadata or {}).get(TOKENIZER_KEY)
+    if COMPACT_COLUMNS[0] in whole.column_names:
+        whole = decode_teacher_signal(whole)
     if missing := [name for name in TOKEN_COLUMNS if name not in whole.column_names]:
         raise ConfigError(f"{file.parent} is not a training folder: {file.name} has no column {', '.join(missing)}")
     teacher = [name for name in TEACHER_COLUMNS if name in whole.column_names]
@@ -61,6 +65,8 @@ def read_shard(file: Path) -> pa.Table:
         names = [f"{file.name} row {index}" for index in range(whole.num_rows)]
         whole = whole.append_column(KEY, pa.array(names, pa.string()))
     kinds = pa.schema([pa.field(name, TRAINING.schema.field(name).type) for name in (KEY, *TOKEN_COLUMNS, *teacher)])
+    if tokenizer is not None:
+        kinds = kinds.with_metadata({TOKENIZER_KEY: tokenizer})
     try:
         return whole.select(kinds.names).cast(kinds).combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

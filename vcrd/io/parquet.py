@@ -5,7 +5,8 @@ Without page checksums a flipped bit is read back as wrong data; with them it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,28 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         ConfigError: There is no such file.
         SchemaError: A checksum or the schema does not hold.
     """
+    with _opened(path) as file:
+        if schema is not None and not file.schema_arrow.equals(schema):
+            raise SchemaError(_difference(schema, file.schema_arrow), file=path)
+        return file.read(columns=columns)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Read one shard's schema alone, with its metadata.
+
+    Raises:
+        ConfigError: There is no such file.
+        SchemaError: It is no Parquet file.
+    """
+    with _opened(path) as file:
+        return file.schema_arrow
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if schema is not None and not file.schema_arrow.equals(schema):
-                raise SchemaError(_difference(schema, file.schema_arrow), file=path)
-            return file.read(columns=columns)
+            yield file
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing; run the stage that writes it") from error
     except (pa.ArrowInvalid, OSError) as error:

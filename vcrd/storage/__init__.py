@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from vcrd.errors import ConfigError, SchemaError
-from vcrd.records import COMPACT_TRAINING_SCHEMA, TRAINING
+from vcrd.records import COMPACT_TRAINING_SCHEMA, TOKENIZER_KEY, TRAINING, Model
 from vcrd.storage.blobs import COMPACT_COLUMNS, read_compact, write_compact
 from vcrd.storage.rows import Rows
 from vcrd.storage.scale import MAX_BITS, MIN_BITS, logprob_error_bound
@@ -97,15 +97,16 @@ def decode_teacher_signal(table: pa.Table) -> pa.Table:
     )
 
 
-def store_signal(table: pa.Table, vocabulary_size: int, params: WeightParams) -> pa.Table:
+def store_signal(table: pa.Table, teacher: Model, params: WeightParams) -> pa.Table:
     """Return training rows with the teacher's signal in the form that a run's parameters ask for.
 
-    An engine may report padding of its model's head among the candidates; only the compact form tells it from tokens.
+    The schema's metadata names the tokenizer. An engine may report padding of its model's head among the candidates;
+    only the compact form tells it from tokens.
     """
-    if params.teacher_signal == "plain":
-        return table
-    compact = SignalParams(vocabulary_size=vocabulary_size, keep_mass=params.keep_mass, drop_padding=True)
-    return encode_teacher_signal(table, compact)
+    if params.teacher_signal == "compact":
+        compact = SignalParams(vocabulary_size=teacher.vocabulary_size, keep_mass=params.keep_mass, drop_padding=True)
+        table = encode_teacher_signal(table, compact)
+    return table.replace_schema_metadata({TOKENIZER_KEY: teacher.tokenizer_fingerprint})
 
 
 def _replace(

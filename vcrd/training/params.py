@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from vcrd.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainParams:
@@ -36,3 +38,15 @@ class TrainParams:
     """Of the weights."""
     threads: Annotated[int, Ge(1)]
     """CPU threads; sums depend on it."""
+
+
+def check_loss(kl_coef: float, weight_normalization: str) -> None:
+    """Check what a trainer's own arguments say of the loss.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+    if not 0 <= kl_coef <= 1:
+        raise ConfigError(f"kl_coef must be in [0, 1], got {kl_coef}")
+    if weight_normalization not in ("tokens", "weights"):
+        raise ConfigError(f"weight_normalization must be tokens or weights, got {weight_normalization!r}")

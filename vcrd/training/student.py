@@ -1,0 +1,83 @@
+"""A run's student: the weighted trainer with a run's parameters."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers.utils import logging
+
+from vcrd.errors import ConfigError
+from vcrd.io.progress import Progress
+from vcrd.training.config import WeightedSFTConfig
+from vcrd.training.params import TrainParams
+from vcrd.training.pretrain import save
+from vcrd.training.trainer import WeightedSFTTrainer
+
+
+class _Bar(TrainerCallback):  # type: ignore[misc]
+    """Shows steps done."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._progress = Progress("train_student", state.max_steps, "step")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._progress.advance(1)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._progress.close()
+
+
+def train_student(
+    model_path: str,
+    revision: str | None,
+    training_dir: Path,
+    output_dir: Path,
+    params: TrainParams,
+    *,
+    seed: int,
+) -> None:
+    """Train a model on a `training` folder and save it: safetensors, configuration, tokenizer, nothing else.
+
+    Same data, parameters, seed and threads give the same bytes.
+    """
+    logging.disable_progress_bar()  # of reading and writing weights; the training has its own
+    torch.set_num_threads(params.threads)
+    model = AutoModelForCausalLM.from_pretrained(model_path, revision=revision, dtype=getattr(torch, params.dtype))
+    tokenizer = AutoTokenizer.from_pretrained(model_path, revision=revision)
+    if tokenizer.pad_token_id is None:
+        raise ConfigError(f"the tokenizer of {model_path!r} has no pad token; set one and save it")
+    with tempfile.TemporaryDirectory() as scratch:
+        args = WeightedSFTConfig(
+            output_dir=scratch,
+            seed=seed,
+            data_seed=seed,
+            num_train_epochs=params.epochs,
+            learning_rate=params.learning_rate,
+            warmup_steps=params.warmup_steps,
+            lr_scheduler_type=params.lr_scheduler,
+            per_device_train_batch_size=params.batch_size,
+            gradient_accumulation_steps=params.gradient_accumulation,
+            weight_decay=params.weight_decay,
+            max_grad_norm=params.max_grad_norm,
+            kl_coef=params.kl_coef,
+            weight_normalization=params.weight_normalization,
+            vocab_size=min(len(tokenizer), model.config.get_text_config().vocab_size),
+            bf16=False,
+            max_length=None,
+            gradient_checkpointing=False,
+            save_strategy="no",
+            report_to=[],
+            logging_steps=10,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )
+        trainer = WeightedSFTTrainer(
+            model=model, args=args, train_dataset=training_dir, processing_class=tokenizer, callbacks=[_Bar()]
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
