@@ -101,3 +101,12 @@ def test_stages_with_a_model_say_which_one_in_their_facts() -> None:
     for name, stage in STAGES.items():
         if isinstance(stage, ShardedStage) and "engine" in stage.sections and name != "score_steps":
             assert "models" in stage.also_reads, name
+
+
+def test_the_public_names_of_training_are_there_and_torch_comes_with_the_first() -> None:
+    program = (
+        "import sys, vcrd.training as room; assert 'torch' not in sys.modules; "
+        "print([getattr(room, name).__name__ for name in room.__all__] == room.__all__)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert said.stdout.strip() == "True", said.stderr[-2000:]

@@ -34,7 +34,7 @@ class TrainingDataset(Dataset):  # type: ignore[misc]
         return [batch.slice(index, 1) for index in range(len(keys))]
 
 
-def load_training_dataset(folder: Path, *, streaming: bool = False) -> TrainingDataset | IterableDataset:
+def load_training_dataset(folder: Path | str, *, streaming: bool = False) -> TrainingDataset | IterableDataset:
     """Return the per-token columns of a `training` folder, the teacher signal as it is stored.
 
     Args:
@@ -44,7 +44,7 @@ def load_training_dataset(folder: Path, *, streaming: bool = False) -> TrainingD
     Raises:
         SchemaError: A column is missing, per-token columns differ in length, or a weight cannot be.
     """
-    files = shard_files(folder)
+    files = shard_files(Path(folder))
     schemas = [read_schema(file) for file in files]
     names = [token_columns(schema.names, file) for schema, file in zip(schemas, files, strict=True)]
     if streaming:

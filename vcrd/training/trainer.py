@@ -71,5 +71,5 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
 
 def _read(given: Any) -> Any:
     if isinstance(given, str | Path):
-        return load_training_dataset(Path(given))
+        return load_training_dataset(given)
     return as_training_dataset(given)
