@@ -31,7 +31,7 @@ from vcrd.records import TRAINING
 from vcrd.storage import SignalParams, decode_teacher_signal, encode_teacher_signal
 
 V, K, SEEDS = 151_936, 16, (0, 1, 2)
-KL_TOKENS, CHUNK, STUDENT_NOISES = 600, 50, (0.5, 1.0, 2.0)
+KL_TOKENS, CHUNK, STUDENT_NOISES = 300, 50, (0.5, 1.0, 2.0)
 FILE_TOKENS, FILE_RANKS, ROW_PREFIX, ROW_SUPERVISED = 30_000, 2_000, 120, 30
 STEP_ROWS, STEP_LENGTH = 2, 256
 DEMO_K, DEMO_TEXTS = 8, 100

@@ -23,7 +23,7 @@ class WeightParams:
     max_length: Annotated[int, Ge(2)]
     """Rows of more tokens are rejects; nothing is truncated."""
     teacher_signal: Literal["plain", "compact"]
-    """plain: three list columns that any tool reads; compact: fewer bytes, read by vcrd.storage."""
+    """plain: three list columns that any tool reads; compact: under half the bytes, read by vcrd.storage."""
     keep_mass: Annotated[float, Gt(0), Le(1)] | None
     """Of the compact form: keep the fewest candidates per token that hold this mass; null keeps all."""
 

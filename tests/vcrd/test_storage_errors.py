@@ -35,7 +35,7 @@ COUNTS = COMPACT["teacher_k"].to_pylist()
         ("teacher_signal", BLOBS[3][:1] + b"\x63" + BLOBS[3][2:], "header that cannot be"),
         ("teacher_signal", BLOBS[3][:2] + bytes(4) + BLOBS[3][6:], "header that cannot be"),
         ("teacher_signal", BLOBS[3][:2] + bytes([2, 0, 0, 0]) + BLOBS[3][6:], "no more candidates"),
-        ("teacher_signal", flipped(BLOBS[3], 8 * (6 + 55) - 1), "is broken"),
+        ("teacher_signal", flipped(BLOBS[3], 8 * (6 + 57) - 1), "is broken"),
         ("teacher_signal", flipped(BLOBS[3], 48 + 16 * 13 + 3), "is broken"),
         ("teacher_signal", None, "a value is missing"),
         ("teacher_k", [0, 0, 16, 17, 3], "size that teacher_k asks for"),

@@ -41,7 +41,7 @@ class SignalParams:
     """Ids are below it; it decides their size, and is written into every row."""
     keep_mass: float | None = None
     """Keep the smallest set of candidates that holds this share of the mass, at least one; None keeps all."""
-    logprob_bits: int = 11
+    logprob_bits: int = 12
     """Of a candidate's log-probability; the tail's has 16."""
     drop_padding: bool = False
     """Move candidates from `vocabulary_size` on, which are padding of the head and no tokens, into the tail."""

@@ -62,8 +62,8 @@ def logprob_error_bound(logprobs: ArrayLike, bits: int) -> NDArray[np.float64]:
 
     It holds from -32 up; below, -32 is stored, and the probability is off by less than 1.3e-14.
 
-    >>> logprob_error_bound([0.0, np.log(0.1), -20.0], 11).round(5).tolist()
-    [0.00052, 0.00241, 0.02088]
+    >>> logprob_error_bound([0.0, np.log(0.1), -20.0], 12).round(5).tolist()
+    [0.00026, 0.00121, 0.01044]
     """
     step = _step(bits)
     room = np.maximum(np.exp(np.asarray(logprobs, np.float64) * _EXPONENT) - step, _AT_KNEE)
