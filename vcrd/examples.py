@@ -11,11 +11,9 @@ import pyarrow as pa
 
 from vcrd.calibration import CalibrationParams, choose_target, step_strength
 from vcrd.io.rejects import Reject, reject
-from vcrd.records import Rollout, StepProposal, TrainingExample, Validity
+from vcrd.records import IGNORED, Rollout, StepProposal, TrainingExample, Validity
 from vcrd.verifiers.base import INVALID
 from vcrd.weights import WeightParams, solve_scale, token_weight
-
-IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)

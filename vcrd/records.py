@@ -14,6 +14,9 @@ import pyarrow as pa
 
 from vcrd.requests import FloatArray
 
+IGNORED = -100
+"""The label of a token that is not learned."""
+
 T = TypeVar("T")
 
 _TEXT, _FLAG, _FLOAT, _INT, _SMALL = pa.string(), pa.bool_(), pa.float32(), pa.int32(), pa.int8()

@@ -22,6 +22,7 @@ from vcrd.io.parquet import table_from_rows, write_table
 from vcrd.records import TRAINING
 from vcrd.storage import SignalParams, decode_teacher_signal, encode_teacher_signal
 from vcrd.training.dataset import load_training_dataset
+from vcrd.training.packed import PackedStream
 
 CLOSE = 1e-6
 """TRL's kernel has float32 statistics whatever the model."""
@@ -85,8 +86,7 @@ def test_every_way_of_laying_rows_out_gives_the_same_update(tmp_path: Path, form
     data = load_training_dataset(folder, streaming=form.startswith("streamed"))
     changes = {"padding_free": True} if form == "padding_free" else {}
     if "packed" in form:
-        tokens = sum(len(row["input_ids"]) for row in examples)
-        changes = {"packing": True, "max_length": tokens, "per_device_train_batch_size": 1}
+        changes = {"packing": True, "max_length": 150}
     if form.startswith("as"):
         data = load_dataset("parquet", data_files=str(folder / "*.parquet"), split="train")
     other = trained(trainer_for(tmp_path / "other", [], data=data, **{**common, **changes}, **WIDE))
@@ -112,6 +112,18 @@ def test_bins_hold_every_row_once_and_no_more_than_they_may(tmp_path: Path) -> N
     assert sorted(map(str, (row["input_ids"] for row in seen))) == sorted(str(row["input_ids"]) for row in examples)
     assert max(len(batch["input_ids"][0]) for batch in trainer.get_train_dataloader()) <= 8 * 120
     assert len(trainer.train_dataset) < len(examples)
+
+
+def test_a_stream_is_packed_window_by_window_without_losing_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vcrd.training.packed._WINDOW", 7)
+    data = load_training_dataset(write_training(tmp_path / "data", demo_rows(40)), streaming=True)
+    bins = list(PackedStream(data, 150))
+    assert max(sum(map(len, table["input_ids"].to_pylist())) for table in bins) <= 150
+    seen = sorted(str(ids) for table in bins for ids in table["input_ids"].to_pylist())
+    assert seen == sorted(str(row["input_ids"]) for row in demo_rows(40))
+    assert 40 > len(bins) > 40 / 7
 
 
 def test_a_row_of_weight_2_is_the_row_twice_where_weights_are_the_denominator(tmp_path: Path) -> None:

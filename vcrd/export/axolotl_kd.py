@@ -20,10 +20,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vcrd.export.rows import IGNORED, RowView, list_column, list_lengths, pieces, without_weightless
+from vcrd.export.rows import RowView, list_column, list_lengths, pieces, without_weightless
 from vcrd.export.target import Target
 from vcrd.io.parquet import write_table
 from vcrd.io.rejects import Reject
+from vcrd.records import IGNORED
 
 PADDING = -1e9
 _PIECE = 1 << 20  # tokens: every one gets k places in memory, where ours has them on the step alone

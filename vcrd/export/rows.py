@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.io.parquet import read_table, shard_files
 from vcrd.io.rejects import Reject, reject
-from vcrd.records import TOKENIZER_KEY, TRAINING
-from vcrd.storage import COMPACT_COLUMNS, decode_teacher_signal
+from vcrd.records import IGNORED, TOKENIZER_KEY, TRAINING
+from vcrd.storage import COMPACT_COLUMNS, PLAIN_COLUMNS, decode_teacher_signal
 
-IGNORED = -100
 KEY = TRAINING.key
 TOKEN_COLUMNS = ("input_ids", "labels", "token_weights")
-TEACHER_COLUMNS = ("teacher_topk_ids", "teacher_topk_logprobs", "teacher_tail_logprob")
 
 Flags = NDArray[np.bool_]
 Check = Callable[[pa.Table], tuple[pa.Table, list[Reject]]]
@@ -57,9 +55,9 @@ def read_shard(file: Path) -> pa.Table:
         whole = decode_teacher_signal(whole)
     if missing := [name for name in TOKEN_COLUMNS if name not in whole.column_names]:
         raise ConfigError(f"{file.parent} is not a training folder: {file.name} has no column {', '.join(missing)}")
-    teacher = [name for name in TEACHER_COLUMNS if name in whole.column_names]
-    if teacher and len(teacher) < len(TEACHER_COLUMNS):
-        absent = next(name for name in TEACHER_COLUMNS if name not in teacher)
+    teacher = [name for name in PLAIN_COLUMNS if name in whole.column_names]
+    if teacher and len(teacher) < len(PLAIN_COLUMNS):
+        absent = next(name for name in PLAIN_COLUMNS if name not in teacher)
         raise SchemaError(f"expected it beside {teacher[0]}", file=file, column=absent)
     if KEY not in whole.column_names:
         names = [f"{file.name} row {index}" for index in range(whole.num_rows)]
@@ -75,7 +73,7 @@ def read_shard(file: Path) -> pa.Table:
 
 def has_teacher(table: pa.Table) -> bool:
     """Tell whether the teacher's columns are there."""
-    return TEACHER_COLUMNS[0] in table.column_names
+    return PLAIN_COLUMNS[0] in table.column_names
 
 
 def sound_rows(table: pa.Table) -> tuple[pa.Table, list[Reject]]:
@@ -107,7 +105,7 @@ def _sound_weights(table: pa.Table) -> tuple[pa.Table, list[Reject]]:
 
 
 def _same_candidates(table: pa.Table) -> tuple[pa.Table, list[Reject]]:
-    ids, logprobs = (list_column(table, name).flatten() for name in TEACHER_COLUMNS[:2])
+    ids, logprobs = (list_column(table, name).flatten() for name in PLAIN_COLUMNS[:2])
     bad_R = RowView(table).any_in_row(_lengths(ids) != _lengths(logprobs))
     return reject_where(table, bad_R, "candidates_differ", "expected as many log-probabilities as candidate ids")
 

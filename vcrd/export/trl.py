@@ -13,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from vcrd.export.rows import TEACHER_COLUMNS, TOKEN_COLUMNS, has_teacher
+from vcrd.export.rows import TOKEN_COLUMNS, has_teacher
 from vcrd.export.target import Target
 from vcrd.io.parquet import write_table
 from vcrd.io.rejects import Reject
+from vcrd.storage import PLAIN_COLUMNS
 
 
 class _TrlWriter:
@@ -24,7 +25,7 @@ class _TrlWriter:
         self._folder = folder
 
     def add(self, table: pa.Table, shard: str) -> list[Reject]:
-        columns = TOKEN_COLUMNS + (TEACHER_COLUMNS if has_teacher(table) else ())
+        columns = TOKEN_COLUMNS + (PLAIN_COLUMNS if has_teacher(table) else ())
         write_table(self._folder / f"{shard}.parquet", table.select(columns))
         return []
 

@@ -2,12 +2,13 @@
 
 from vcrd.losses.fused import LossPieces, fused_weighted_loss
 from vcrd.losses.reference import WeightedLoss, weighted_kl, weighted_loss, weighted_nll
-from vcrd.losses.signal import IGNORED, tail_logprob
+from vcrd.losses.signal import IGNORED, exact_dtype, tail_logprob
 
 __all__ = [
     "IGNORED",
     "LossPieces",
     "WeightedLoss",
+    "exact_dtype",
     "fused_weighted_loss",
     "tail_logprob",
     "weighted_kl",

@@ -23,6 +23,7 @@ from vcrd.weights import WeightParams
 
 __all__ = [
     "COMPACT_COLUMNS",
+    "PLAIN_COLUMNS",
     "SignalParams",
     "decode_teacher_signal",
     "encode_teacher_signal",

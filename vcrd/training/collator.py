@@ -14,10 +14,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from vcrd.records import COMPACT_TRAINING_SCHEMA, TRAINING
+from vcrd.records import COMPACT_TRAINING_SCHEMA, IGNORED, TRAINING
 from vcrd.storage import COMPACT_COLUMNS, decode_teacher_signal
 from vcrd.training.dataset import (
-    IGNORED,
     NEEDED_COLUMNS,
     check_rows,
     column,
@@ -104,6 +103,7 @@ class DataCollatorForWeightedLanguageModeling:
                 "cu_seq_lens_k": borders,
                 "max_length_q": longest,
                 "max_length_k": longest,
+                "seq_idx": torch.from_numpy(np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)[None]),
             }
             return batch, (1, total), (np.zeros(total, np.int64), np.arange(total))
         place = np.repeat(np.arange(len(lengths)), lengths), within

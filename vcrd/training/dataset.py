@@ -9,24 +9,17 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
-from vcrd.errors import SchemaError
+from vcrd.errors import ConfigError, SchemaError
 from vcrd.io.parquet import read_schema, read_table, shard_files
-from vcrd.records import TOKENIZER_KEY
-from vcrd.storage import COMPACT_COLUMNS
+from vcrd.records import IGNORED, TOKENIZER_KEY
+from vcrd.storage import COMPACT_COLUMNS, PLAIN_COLUMNS
 
-IGNORED = -100
 NEEDED_COLUMNS = ("input_ids", "labels", "token_weights")
-SIGNAL_COLUMNS = ("teacher_topk_ids", "teacher_topk_logprobs", "teacher_tail_logprob")
+_NAMED = "token ids of the tokenizer "
 
 
 class TrainingDataset(Dataset):  # type: ignore[misc]
-    """A `datasets.Dataset` in Arrow format that also hands batches of rows out as Arrow tables.
-
-    Attributes:
-        tokenizer_fingerprint: Of the tokenizer that the ids are of, where the shards say so.
-    """
-
-    tokenizer_fingerprint: str | None = None
+    """A `datasets.Dataset` in Arrow format that also hands batches of rows out as Arrow tables."""
 
     def __getitems__(self, keys: list[int]) -> list[pa.Table]:
         """Return one table per row; the base class takes a batch for a dictionary."""
@@ -42,20 +35,21 @@ def load_training_dataset(folder: Path | str, *, streaming: bool = False) -> Tra
         streaming: Read row groups as they are wanted, instead of all at once; rows are then checked by the collator.
 
     Raises:
-        SchemaError: A column is missing, per-token columns differ in length, or a weight cannot be.
+        SchemaError: A column is missing, per-token columns differ in length, a weight cannot be, or shards differ.
     """
     files = shard_files(Path(folder))
-    schemas = [read_schema(file) for file in files]
-    names = [token_columns(schema.names, file) for schema, file in zip(schemas, files, strict=True)]
+    names, tokenizer = _common(files)
     if streaming:
-        return _stream(files, names[0], schemas[0])
-    tables = []
-    for file in files:
-        table = read_table(file, columns=names[0]).combine_chunks()
-        check_rows(table, file)
-        tables.append(table)
-    dataset: TrainingDataset = TrainingDataset(pa.concat_tables(tables)).with_format("arrow")
-    dataset.tokenizer_fingerprint = _tokenizer_of(schemas[0])
+        dataset = _stream(files, names)
+    else:
+        tables = []
+        for file in files:
+            table = read_table(file, columns=names).replace_schema_metadata().combine_chunks()
+            check_rows(table, file)
+            tables.append(table)
+        dataset = TrainingDataset(pa.concat_tables(tables)).with_format("arrow")
+    # What `datasets` keeps through shuffling, splitting and selecting.
+    dataset.info.description = "" if tokenizer is None else f"{_NAMED}{tokenizer}"
     return dataset
 
 
@@ -63,20 +57,26 @@ def as_training_dataset(dataset: Dataset | IterableDataset) -> TrainingDataset |
     """Return any data set of such rows so that they come as Arrow tables: much faster than lists of candidates.
 
     Raises:
+        ConfigError: It is none, or a stream that does not know its columns.
         SchemaError: It lacks a column.
     """
     if isinstance(dataset, TrainingDataset):
         return dataset
-    known = dataset.column_names
-    names = token_columns(known, "train_dataset") if known else None
-    if isinstance(dataset, IterableDataset):
-        fingerprint = getattr(dataset, "tokenizer_fingerprint", None)
-        stream = (dataset.select_columns(names) if names else dataset).with_format("arrow")
-        stream.tokenizer_fingerprint = fingerprint
-        return stream
-    chosen = dataset.select_columns(names)
+    if not isinstance(dataset, Dataset | IterableDataset):
+        raise ConfigError(f"expected a training folder or a data set of `datasets`, got {type(dataset).__name__}")
+    if dataset.column_names is None:
+        raise ConfigError("the stream does not know its columns; give features= where it is made or mapped")
+    chosen = dataset.select_columns(token_columns(dataset.column_names, "the data set"))
+    if isinstance(chosen, IterableDataset):
+        return chosen.with_format("arrow")
     made: TrainingDataset = TrainingDataset(chosen.data, info=chosen.info, indices_table=chosen._indices)
     return made.with_format("arrow")
+
+
+def tokenizer_of(dataset: Dataset | IterableDataset) -> str | None:
+    """Return the fingerprint of the tokenizer that a data set's ids are of; None where it does not say."""
+    told: str = dataset.info.description or ""
+    return told.removeprefix(_NAMED) if told.startswith(_NAMED) else None
 
 
 def token_columns(names: list[str], place: object) -> list[str]:
@@ -88,7 +88,7 @@ def token_columns(names: list[str], place: object) -> list[str]:
     if missing := [name for name in NEEDED_COLUMNS if name not in names]:
         raise SchemaError(f"expected per-token columns {NEEDED_COLUMNS}", file=place, column=missing[0])
     wanted = list(NEEDED_COLUMNS)
-    for signal in (SIGNAL_COLUMNS, COMPACT_COLUMNS):
+    for signal in (PLAIN_COLUMNS, COMPACT_COLUMNS):
         there = [name for name in signal if name in names]
         if there and len(there) < len(signal):
             absent = next(name for name in signal if name not in names)
@@ -100,29 +100,36 @@ def token_columns(names: list[str], place: object) -> list[str]:
 def has_teacher(names: list[str] | None) -> bool:
     """Tell whether columns of these names hold a teacher signal, plain or compact."""
     there = set(names or ())
-    return there.issuperset(SIGNAL_COLUMNS) or there.issuperset(COMPACT_COLUMNS)
+    return there.issuperset(PLAIN_COLUMNS) or there.issuperset(COMPACT_COLUMNS)
 
 
 def check_rows(table: pa.Table, file: object) -> None:
-    """Check lengths and weights of a shard; the first row that is wrong is a `SchemaError`."""
+    """Check lengths, candidates and weights of a shard; the first row that is wrong is a `SchemaError`."""
     if table.num_rows == 0:
         return
     lengths = lengths_of(table, "input_ids")
-    for name in table.column_names:
-        if not pa.types.is_list(table.schema.field(name).type):
-            continue
-        wrong = np.flatnonzero(lengths_of(table, name) != lengths)
-        if len(wrong):
-            row = int(wrong[0])
-            raise SchemaError(f"expected {lengths[row]} values, one per token", file=file, column=name, row=row)
+
+    def refuse(name: str, wrong: np.ndarray[Any, Any], expected: str) -> None:
+        if wrong.any():
+            raise SchemaError(f"expected {expected}", file=file, column=name, row=int(wrong.argmax()))
+
+    lists = [field.name for field in table.schema if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)]
+    for name in lists:
+        refuse(name, lengths_of(table, name) != lengths, "one value per token")
+    row_of = np.repeat(np.arange(len(lengths)), lengths)
+
+    def in_rows(wrong: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.bincount(row_of[wrong], minlength=len(lengths)) > 0
+
+    for name in lists:
+        refuse(name, in_rows(np.asarray(column(table, name).flatten().is_null())), "no missing value")
+    if PLAIN_COLUMNS[0] in lists:
+        ids, logprobs = (column(table, name).flatten() for name in PLAIN_COLUMNS[:2])
+        differ = np.asarray(ids.value_lengths()) != np.asarray(logprobs.value_lengths())
+        refuse(PLAIN_COLUMNS[1], in_rows(differ), f"as many candidates as {PLAIN_COLUMNS[0]} has")
     weights = flat(table, "token_weights")
-    masked = flat(table, "labels") == IGNORED
-    bad = ~np.isfinite(weights) | (weights < 0) | (masked & (weights != 0))
-    if bad.any():
-        token = int(np.flatnonzero(bad)[0])
-        row = int(np.searchsorted(np.cumsum(lengths), token, side="right"))
-        message = f"expected a finite weight >= 0, and 0 where the label is {IGNORED}; got {weights[token]}"
-        raise SchemaError(message, file=file, column="token_weights", row=row)
+    bad = ~np.isfinite(weights) | (weights < 0) | ((flat(table, "labels") == IGNORED) & (weights != 0))
+    refuse("token_weights", in_rows(bad), f"a finite weight >= 0, and 0 where the label is {IGNORED}")
 
 
 def column(table: pa.Table, name: str) -> Any:
@@ -141,19 +148,24 @@ def flat(table: pa.Table, name: str) -> np.ndarray[Any, Any]:
     return np.asarray(column(table, name).flatten().to_numpy(zero_copy_only=False))
 
 
-def _stream(files: list[Path], names: list[str], schema: pa.Schema) -> IterableDataset:
+def _common(files: list[Path]) -> tuple[list[str], str | None]:
+    """Return what all shards have: their token columns, and the tokenizer that they name."""
+    found = []
+    for file in files:
+        schema = read_schema(file)
+        tokenizer = (schema.metadata or {}).get(TOKENIZER_KEY)
+        found.append((token_columns(schema.names, file), None if tokenizer is None else tokenizer.decode()))
+        if found[-1] != found[0]:
+            raise SchemaError(f"has other columns, or another tokenizer, than {files[0].name}", file=file)
+    return found[0]
+
+
+def _stream(files: list[Path], names: list[str]) -> IterableDataset:
     import pyarrow.dataset as pads
     from datasets import load_dataset
 
     checked = pads.ParquetFragmentScanOptions(page_checksum_verification=True)
     paths = [str(file) for file in files]
-    stream = load_dataset(
+    return load_dataset(
         "parquet", data_files=paths, split="train", streaming=True, columns=names, fragment_scan_options=checked
     ).with_format("arrow")
-    stream.tokenizer_fingerprint = _tokenizer_of(schema)
-    return stream
-
-
-def _tokenizer_of(schema: pa.Schema) -> str | None:
-    found = (schema.metadata or {}).get(TOKENIZER_KEY)
-    return None if found is None else found.decode()

@@ -8,6 +8,7 @@ Axis letters: B rows, T tokens, K teacher candidates, H width, V vocabulary.
 from __future__ import annotations
 
 import functools
+import types
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,10 @@ from transformers.utils import ModelOutput
 
 from vcrd.errors import ConfigError
 from vcrd.losses import LossPieces, fused_weighted_loss
+from vcrd.storage import PLAIN_COLUMNS
+from vcrd.training.probe import logits_are_head_times_hidden
 
-_TEACHER = ("teacher_topk_ids", "teacher_topk_logprobs", "teacher_tail_logprob")
-_MARK = "_has_weighted_head"
-_TOLERANCE = 0.05
+_OWN_FORWARD = "_forward_with_logits"
 
 
 @dataclass
@@ -44,31 +45,47 @@ def add_weighted_head(model: Any) -> None:
     Raises:
         ConfigError: Its logits are not its last hidden states times its head, so that the loss would be another.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if getattr(base, _MARK, False):
+    base = unwrapped(model)
+    if hasattr(base, _OWN_FORWARD):
         return
     _refuse(base)
-    own_forward = base.forward
+    setattr(base, _OWN_FORWARD, base.forward)
 
-    @functools.wraps(own_forward)
-    def forward(*args: Any, weighted_loss: bool = False, **kwargs: Any) -> Any:
-        if not weighted_loss:
-            return own_forward(*args, **kwargs)
-        return _weighted_forward(base, args, kwargs)
+    # Bound to the model, not closed over it: a deep copy takes its own along. The signature is what `generate` reads.
+    @functools.wraps(type(base).forward)
+    def forward(self: Any, *args: Any, weighted_loss: bool = False, **kwargs: Any) -> Any:
+        return _weighted_forward(self, args, kwargs) if weighted_loss else getattr(self, _OWN_FORWARD)(*args, **kwargs)
 
-    base.forward = forward
-    setattr(base, _MARK, True)
+    base.forward = types.MethodType(forward, base)
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the causal language model within a peft model, or the model itself.
+
+    Raises:
+        ConfigError: The adapter puts tokens of its own before each row.
+    """
+    if not hasattr(model, "get_base_model"):
+        return model
+    if any(config.is_prompt_learning for config in model.peft_config.values()):
+        raise ConfigError("prompt and prefix tuning shift every token by tokens that have no weight; use LoRA")
+    return model.get_base_model()
 
 
 def _weighted_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> WeightedOutput:
     labels, weights = kwargs.pop("labels"), kwargs.pop("token_weights")
     kl_coef = kwargs.pop("kl_coef", 0.0)
     options = {name: kwargs.pop(name, None) for name in ("denominator", "vocab_size")}
-    given = {name: kwargs.pop(name, None) for name in _TEACHER}
-    hidden = base.base_model(*args, use_cache=False, **kwargs).last_hidden_state
+    given = {name: kwargs.pop(name, None) for name in PLAIN_COLUMNS}
     teacher: dict[str, Any] = {}
-    if kl_coef > 0 and given[_TEACHER[0]] is not None:
-        teacher = {f"{name}_{'TK' if 'topk' in name else 'T'}": _shifted(given[name]) for name in _TEACHER}
+    if kl_coef > 0:
+        if missing := [name for name, values in given.items() if values is None]:
+            raise ConfigError(
+                f"kl_coef is {kl_coef} and the batch has no {missing[0]}; take DataCollatorForWeightedLanguageModeling "
+                "with_teacher and rows that have a teacher signal, or set kl_coef to 0"
+            )
+        teacher = {f"{name}_{'TK' if 'topk' in name else 'T'}": _shifted(values) for name, values in given.items()}
+    hidden = base.base_model(*args, use_cache=False, **kwargs).last_hidden_state
     head = base.get_output_embeddings()
     loss, pieces = fused_weighted_loss(
         hidden[:, :-1].flatten(0, 1),
@@ -96,22 +113,10 @@ def _refuse(base: Any) -> None:
     if not isinstance(head, torch.nn.Linear):
         raise ConfigError(
             f"the head of {type(base).__name__} is {type(head).__name__}, not a plain linear layer: adapt other layers "
-            "of the model (lora: leave lm_head out of target_modules)"
+            "of the model (lora: leave lm_head out of target_modules and modules_to_save)"
         )
-    if not _is_linear_in_hidden(base, head):
+    if not logits_are_head_times_hidden(base):
         raise ConfigError(
             f"the logits of {type(base).__name__} are not its last hidden states times its head (they are scaled or "
             "capped): the weighted loss would be that of another model"
         )
-
-
-@torch.no_grad()
-def _is_linear_in_hidden(base: Any, head: Any) -> bool:
-    """Compare the model's own logits of two tokens with head times hidden states."""
-    was_training = base.training
-    base.eval()
-    ids = torch.tensor([[0, 1]], device=head.weight.device)
-    own = base(input_ids=ids, use_cache=False).logits.float()
-    ours = head(base.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
-    base.train(was_training)
-    return bool((own - ours).norm() <= _TOLERANCE * own.norm())

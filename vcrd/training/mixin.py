@@ -1,7 +1,8 @@
 """A weight on every token, and the stored teacher signal, for any subclass of `transformers.Trainer`.
 
 One denominator per optimiser step, over all its micro-batches and ranks, so that any split of a batch gives the same
-update. The host is touched at `compute_loss`, `get_batch_samples`, `log` and `loss_is_scaled_for_ga` alone.
+update. The host is touched at `compute_loss`, `get_batch_samples`, `prediction_step`, `evaluation_loop`, `log` and
+`loss_is_scaled_for_ga` alone.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 
 from vcrd.errors import ConfigError
-from vcrd.losses import IGNORED
+from vcrd.losses import IGNORED, exact_dtype
+from vcrd.storage import PLAIN_COLUMNS
 from vcrd.training.head import add_weighted_head
 from vcrd.training.params import check_loss
 
-_FOR_LOSS = ("labels", "token_weights", "teacher_topk_ids", "teacher_topk_logprobs", "teacher_tail_logprob")
+_FOR_LOSS = ("labels", "token_weights", *PLAIN_COLUMNS)
 
 
 class WeightedLossMixin:
@@ -54,7 +56,8 @@ class WeightedLossMixin:
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """Prefetch a step's micro-batches and return them with the step's denominator over all ranks."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)  # type: ignore[misc]
-        total = sum((self._amount(batch) for batch in batches), torch.zeros((), dtype=torch.float64)).to(device)
+        amounts = [self._amount(batch) for batch in batches]
+        total = torch.stack(amounts).sum().to(device) if amounts else torch.zeros((), device=device)
         if self.args.average_tokens_across_devices:
             total = self.accelerator.gather(total).sum()
         return batches, total
@@ -62,9 +65,10 @@ class WeightedLossMixin:
     def _amount(self, batch: dict[str, Tensor]) -> Tensor:
         """Supervised tokens of a batch, or the sum of their weights; the first token of a row predicts nothing."""
         supervised = batch["labels"][:, 1:] != IGNORED
+        exact = exact_dtype(supervised.device)
         if self.weight_normalization == "tokens":
-            return supervised.sum().double()
-        return batch["token_weights"][:, 1:][supervised].double().sum()
+            return supervised.sum().to(exact)
+        return batch["token_weights"][:, 1:][supervised].to(exact).sum()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -78,7 +82,7 @@ class WeightedLossMixin:
             denominator=denominator,
             vocab_size=self.vocab_size,
         )
-        sums = self._pieces.setdefault("train" if model.training else "eval", {})
+        sums = self._pieces.setdefault(self._mode, {})
         for name, value in found.pieces._asdict().items():
             sums[name] = sums[name] + value if name in sums else value
         loss = found.loss
@@ -89,28 +93,53 @@ class WeightedLossMixin:
         with torch.no_grad():
             return loss, model(**{name: value for name, value in inputs.items() if name not in _FOR_LOSS})
 
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Divide a batch by its own amount, and make its logits only where they are asked for."""
+        inputs = self._prepare_inputs(inputs)  # type: ignore[attr-defined]
+        with torch.no_grad(), self.compute_loss_context_manager():  # type: ignore[attr-defined]
+            if prediction_loss_only:
+                return self.compute_loss(model, inputs).detach(), None, None
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        return loss.detach(), outputs.logits, inputs["labels"]
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Begin with empty sums."""
+        self._pieces.pop("eval", None)
+        return super().evaluation_loop(*args, **kwargs)  # type: ignore[misc]
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add what was learned since the last line: NLL and KL per unit of weight, mean weight, supervised tokens."""
-        evaluated = any(name.startswith("eval_") for name in logs)
-        sums = self._pieces.pop("eval" if evaluated else "train", None)
-        if sums:
-            values = self.accelerator.gather(torch.stack([value.double() for value in sums.values()])[None]).sum(0)
-            told = told_of(dict(zip(sums, values.tolist(), strict=True)))
-            logs = {**logs, **{f"eval_{name}" if evaluated else name: value for name, value in told.items()}}
+        """Add what was learned since the last line: NLL and KL per unit of weight, mean weight, supervised tokens.
+
+        Nothing is added of an evaluation over several ranks, where the sampler repeats rows to fill the last batch.
+        """
+        mode = self._mode
+        sums = self._pieces.pop(mode, None)
+        if sums and (mode == "train" or self.accelerator.num_processes == 1):
+            exact = exact_dtype(self.accelerator.device)
+            values = self.accelerator.gather(torch.stack([value.to(exact) for value in sums.values()])[None]).sum(0)
+            losses = [name for name in logs if name.endswith("_loss")]
+            prefix = losses[0].removesuffix("loss") if mode == "eval" and losses else ""
+            for name, value in told_of(dict(zip(sums, values.tolist(), strict=True))).items():
+                logs[f"{prefix}{name}"] = value  # in place: they are among the metrics that `evaluate` returns
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
 
 
 def told_of(sums: dict[str, float]) -> dict[str, float]:
-    """Turn the sums of many micro-batches into what a log line says."""
-    weight = max(sums["weight_sum"], 1e-12)
+    """Turn the sums of many micro-batches into what a log line says; of the KL, per weight of tokens that have one."""
     told = {
-        "nll": sums["nll_sum"] / weight,
+        "nll": sums["nll_sum"] / max(sums["weight_sum"], 1e-12),
         "mean_weight": sums["weight_sum"] / max(sums["n_supervised"], 1.0),
         "supervised_tokens": sums["n_supervised"],
     }
     if sums["n_signal"]:
-        told["kl"] = sums["kl_sum"] / weight
         signal = max(sums["signal_weight_sum"], 1e-12)
+        told["kl"] = sums["kl_sum"] / signal
         told["teacher_mass"] = sums["teacher_mass_sum"] / signal
         told["overlap"] = sums["overlap_sum"] / signal
     return told

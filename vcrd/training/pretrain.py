@@ -17,8 +17,8 @@ from vcrd.io.progress import Progress
 from vcrd.io.sources import read_source
 from vcrd.models import ROLES, ModelParams, PretrainParams
 from vcrd.prompts import PromptParams
+from vcrd.records import IGNORED
 
-IGNORED = -100
 _BUCKET_BATCHES = 16
 
 

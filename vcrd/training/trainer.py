@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import IterableDataset
 from trl import SFTTrainer
 
@@ -12,9 +13,11 @@ from vcrd.errors import ConfigError
 from vcrd.tokenization import tokenizer_fingerprint
 from vcrd.training.collator import DataCollatorForWeightedLanguageModeling
 from vcrd.training.config import WeightedSFTConfig
-from vcrd.training.dataset import as_training_dataset, has_teacher, load_training_dataset
+from vcrd.training.dataset import as_training_dataset, has_teacher, load_training_dataset, tokenizer_of
+from vcrd.training.head import unwrapped
 from vcrd.training.mixin import WeightedLossMixin
 from vcrd.training.packed import PackedDataset, PackedStream
+from vcrd.training.probe import rows_do_not_see_each_other
 
 
 class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
@@ -25,7 +28,7 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
         args: A `WeightedSFTConfig`.
         train_dataset: A `training` folder, what `load_training_dataset` returns, or any `datasets.Dataset` or
             `IterableDataset` with its per-token columns.
-        eval_dataset: Likewise; it is never packed.
+        eval_dataset: Likewise, or several by name; it is never packed.
         kwargs: Of `SFTTrainer`: processing_class, peft_config, callbacks, ...
 
     Raises:
@@ -37,11 +40,10 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
     ) -> None:
         if not isinstance(args, WeightedSFTConfig):
             raise ConfigError(f"args must be a WeightedSFTConfig, got {type(args).__name__}")
-        train, evaluated = _read(train_dataset), None if eval_dataset is None else _read(eval_dataset)
+        train, evaluated = _read(train_dataset), _read(eval_dataset)
         super().__init__(model, args, train_dataset=train, eval_dataset=evaluated, **kwargs)
-        for dataset in (train, evaluated):
-            if dataset is not None:
-                self._refuse(dataset)
+        for dataset in (train, *(evaluated.values() if isinstance(evaluated, dict) else [evaluated])):
+            self._refuse(dataset)
         if kwargs.get("data_collator") is None:
             self.data_collator = DataCollatorForWeightedLanguageModeling(
                 self._tokenizer.pad_token_id,
@@ -49,27 +51,60 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
                 padding_free=self.padding_free,
                 vocab_size=args.vocab_size,
             )
+        if self.padding_free:
+            refuse_mixed_rows(self.model)
         # SFTTrainer takes data sets alone; the bins of one are none.
         if args.packing:
             assert args.max_length is not None, "WeightedSFTConfig refuses packing without it"
             packed = PackedStream if isinstance(train, IterableDataset) else PackedDataset
             self.train_dataset = packed(train, args.max_length)
 
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Take the same kinds of data set as the constructor; a string is the name of one of its eval_dataset."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = _read(eval_dataset)
+        return super().evaluate(eval_dataset, *args, **kwargs)
+
     def _refuse(self, dataset: Any) -> None:
-        expected = getattr(dataset, "tokenizer_fingerprint", None)
+        if dataset is None:
+            return
+        expected = tokenizer_of(dataset)
         if expected is not None and expected != tokenizer_fingerprint(self._tokenizer):
             raise ConfigError(
                 "tokenizer mismatch: the data set's ids are of another tokenizer than processing_class; they would be "
                 "read as different text. Take the run's student or one of its family"
             )
-        if self.args.kl_coef > 0 and dataset.column_names and not has_teacher(dataset.column_names):
+        if self.args.kl_coef > 0 and not has_teacher(dataset.column_names):
             raise ConfigError(
                 f"kl_coef is {self.args.kl_coef} and the data set has no teacher columns; set kl_coef to 0, or export "
                 "them too"
             )
 
 
+def refuse_mixed_rows(model: Any) -> None:
+    """Refuse a model in which rows that lie behind one another see each other.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    base = unwrapped(model)
+    ids = torch.arange(8, device=base.device)[None] % base.config.get_text_config().vocab_size
+    row = {"input_ids": ids[0].tolist(), "labels": ids[0].tolist(), "token_weights": [0.0] * 8}
+    laid = DataCollatorForWeightedLanguageModeling(0, with_teacher=False, padding_free=True)([row, row])
+    given = {name: value for name, value in laid.items() if name not in ("labels", "token_weights")}
+    given = {name: value.to(base.device) if isinstance(value, torch.Tensor) else value for name, value in given.items()}
+    if not rows_do_not_see_each_other(base, given, ids):
+        raise ConfigError(
+            f"in {type(base).__name__} rows that lie behind one another see each other: switch padding_free and "
+            "packing off, or give the model an attn_implementation that keeps them apart"
+        )
+
+
 def _read(given: Any) -> Any:
+    if given is None:
+        return None
+    if isinstance(given, dict):
+        return {name: _read(each) for name, each in given.items()}
     if isinstance(given, str | Path):
         return load_training_dataset(given)
     return as_training_dataset(given)
