@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM
 
+from benchmarks._qwen import small_qwen
 from benchmarks.claims import ROOT, claim, seconds
 from vcrd.domains.demo_math import build_tokenizer, pretraining_texts
 from vcrd.io.parquet import read_table, write_table
@@ -133,18 +134,8 @@ class TrainingStep:
 
     def __init__(self) -> None:
         """Build it with random weights."""
-        torch.manual_seed(0)
         torch.set_num_threads(2)
-        config = Qwen2Config(
-            vocab_size=V,
-            hidden_size=512,
-            intermediate_size=1408,
-            num_hidden_layers=8,
-            num_attention_heads=8,
-            num_key_value_heads=8,
-            tie_word_embeddings=True,
-        )
-        self._model = Qwen2ForCausalLM(config)
+        self._model = small_qwen(V)
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-4)
         self._ids = torch.randint(0, V, (STEP_ROWS, STEP_LENGTH))
         tokens = self._ids.numel()

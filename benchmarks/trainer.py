@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import load_dataset
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
+from transformers import PreTrainedTokenizerFast, TrainerCallback
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
+from benchmarks._qwen import small_qwen
 from benchmarks.claims import claim
 from vcrd.domains.demo_math import build_tokenizer
 from vcrd.io.parquet import table_from_rows, write_table
@@ -37,22 +38,6 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.ends.append(time.perf_counter())
-
-
-def _model() -> Any:
-    """Build a Qwen2 of 25.7 million parameters beside its (tied) embedding."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=512,
-        intermediate_size=1408,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=LENGTH,
-        tie_word_embeddings=True,
-    )
-    return Qwen2ForCausalLM(config)
 
 
 def _write_rows(folder: Path) -> None:
@@ -97,7 +82,7 @@ def _trainers(folder: Path, tokenizer: PreTrainedTokenizerFast) -> dict[str, tup
     made: dict[str, tuple[Any, _Clock]] = {}
     for name, kl_coef in (("sft", None), ("weights", 0.0), ("kl", 0.5)):
         clock = _Clock()
-        rest: dict[str, Any] = {"model": _model(), "processing_class": tokenizer, "callbacks": [clock]}
+        rest: dict[str, Any] = {"model": small_qwen(VOCABULARY), "processing_class": tokenizer, "callbacks": [clock]}
         if kl_coef is None:
             data = plain.select_columns(["input_ids", "labels"])
             made[name] = SFTTrainer(args=SFTConfig(**common), train_dataset=data, **rest), clock
