@@ -7,9 +7,11 @@ from fractions import Fraction
 
 _MARKS = (
     re.compile(r"####[ \t]*([^\n]*)"),
-    re.compile(r"(?im)^\s*(?:final answer|answer|a)\s*:[ \t]*([^\n]+)$"),
+    re.compile(r"(?im)^[^\S\n]*(?:\*\*)?(?:final answer|answer|a)(?:\*\*)?[^\S\n]*:[ \t]*([^\n]+)$"),
     re.compile(r"(?i)the (?:final )?answer is:?[ \t]*([^\n]+)"),
 )
+_BOLD = re.compile(r"^\*\*\s*|\s*\*\*(?=[.\s]*$)")
+_UNBRACED = re.compile(r"\\boxed\s*(\d+)")
 # A single line without a word of prose; LaTeX commands and units are none.
 _BARE = re.compile(r"(?:(?!(?<![\\{A-Za-z])[A-Za-z]{3,}\s)[^\n]){1,200}")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?")
@@ -28,8 +30,8 @@ def extract_answer(text: str) -> str | None:
         return boxed
     for mark in _MARKS:
         found = mark.findall(text)
-        if found and found[-1].strip():
-            return str(found[-1]).strip()
+        if found and (answer := _BOLD.sub("", str(found[-1]).strip())):
+            return answer
     bare = text.strip()
     return bare if _BARE.fullmatch(bare) and "\\boxed" not in bare else None
 
@@ -37,7 +39,8 @@ def extract_answer(text: str) -> str | None:
 def _last_boxed(text: str) -> str | None:
     start = text.rfind(r"\boxed{")
     if start < 0:
-        return None
+        digits = _UNBRACED.findall(text)
+        return str(digits[-1]) if digits else None
     depth = 0
     for position in range(start + len(r"\boxed"), len(text)):
         depth += {"{": 1, "}": -1}.get(text[position], 0)

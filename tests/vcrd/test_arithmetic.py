@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vcrd.answers import extract_answer
 from vcrd.verifiers.arithmetic import check_arithmetic, has_own_rules
 from vcrd.verifiers.expressions import evaluate
 
@@ -53,6 +54,14 @@ def test_the_gold_steps_that_are_flagged_are_those_of_the_list(real_data: Path, 
 
 
 RIGHT = [
+    "3/4 ÷ 1/8 = 6",
+    "2/3 / 1/6 = 4 servings",
+    "(2) 10 - 5 = 5",
+    "4 * 25 = $1",
+    "10 * 5 = $.50",
+    "0.33 * 300 = 100",
+    "2-1/2 * 4 = 10",
+    "page 10-20 = 11 pages",
     "2 + 3 = 5",
     "So 12 * 3 = 36 and 36 + 4 = 40.",
     "5*4 = 20 + 1 = 21",
@@ -203,3 +212,24 @@ def test_a_true_equality_is_let_be_and_a_changed_one_is_flagged(
     assert evaluate(text, {}) == Fraction(value)
     assert check_arithmetic(form.format(text, value)).rule == 0
     assert check_arithmetic(form.format(text, value + change)).rule == -1
+
+
+@pytest.mark.parametrize("text", [r"\[ 3 \times 4 = 13 \]", r"\(3 \times 4 = 13\)", "**3 + 4 = 8**", "`3 + 4 = 8`"])
+def test_what_stands_between_marks_of_a_formula_is_read(text: str) -> None:
+    assert check_arithmetic(text).rule == -1
+
+
+@pytest.mark.parametrize(
+    ("prefix", "step"),
+    [("N = 3\nN = 2k + 1\n", "N + 1 = 8"), ("Case 1: N = 10.\n", "N + 1 = 12"), ("Suppose N = 4.\n", "N + 1 = 6")],
+)
+def test_a_letter_that_may_have_another_value_by_now_proves_nothing(prefix: str, step: str) -> None:
+    assert check_arithmetic(step, prefix=prefix).rule == 0
+
+
+@pytest.mark.parametrize("text", ["a" + " \n" * 4000, "so\n" + "\n" * 8000 + "x", "=\n" * 4000])
+def test_blank_space_costs_no_more_than_its_length(text: str) -> None:
+    started = time.perf_counter()
+    check_arithmetic(text)
+    extract_answer(text)
+    assert time.perf_counter() - started < 2

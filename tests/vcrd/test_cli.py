@@ -186,3 +186,10 @@ def test_on_real_solutions_verdicts_agree_with_the_published_ones(real_data: Pat
     judged = verify(tmp_path, "math", *rows)
     agree = [(row["verdict"] == "valid") == right for row, right in zip(judged, published, strict=True)]
     assert np.mean(agree) >= 0.995
+
+
+def test_half_a_surrogate_pair_costs_no_other_row_its_verdict(tmp_path: Path) -> None:
+    broken = '{"id": 1, "prompt": "p", "reference": "4", "response": "\\ud800 \\\\boxed{4}"}'
+    found = verify(tmp_path, "math", broken, {"id": 2, "prompt": "p", "reference": "4", "response": "#### 4"})
+    assert [(row["id"], row["verdict"]) for row in found] == [(1, "valid"), (2, "valid")]
+    assert found[0]["steps"][0]["text"] == "\ud800 \\boxed{4}"

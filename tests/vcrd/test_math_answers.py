@@ -132,3 +132,17 @@ def test_a_number_equals_itself_however_it_is_marked(number: Any, form: str) -> 
 )
 def test_answers_are_compared_as_what_they_mean(reference: str, answer: str, expected: int) -> None:
     assert rule(reference, f"\\boxed{{{answer}}}") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("**Final Answer:** 5", "5"),
+        ("**Answer**: 5", "5"),
+        ("The answer is **4**.", "4."),
+        ("so \\boxed 4", "4"),
+        ("#### 2**3", "2**3"),
+    ],
+)
+def test_answers_in_bold_and_boxes_without_braces_are_read(text: str, answer: str) -> None:
+    assert extract_answer(text) == answer

@@ -23,6 +23,7 @@ from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 from vcrd.verifiers.outputs import read_output, verify_output
 
 _CHUNK = 16
+_LONE = "backslashreplace"  # half a surrogate pair, which JSON can escape and UTF-8 cannot hold, stays escaped
 
 
 def _cores() -> int:
@@ -51,7 +52,7 @@ def command(source: Path, domain: str, output: Path, modulus: int | None, worker
     rejects: list[dict[str, Any]] = []
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8") as file, Progress("verify", total) as progress:
+        with temporary.open("w", encoding="utf-8", errors=_LONE) as file, Progress("verify", total) as progress:
             for row in _judge_all(read_file_rows(source), domain, modulus, min(workers, max(total // _CHUNK, 1))):
                 progress.advance(1)
                 if "error" in row:
@@ -114,4 +115,4 @@ def _write_rejects(output: Path, rejects: Sequence[dict[str, Any]]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors=_LONE)

@@ -18,8 +18,11 @@ _MAX_LINE = 4000
 _MAX_TEXT = 10_000
 _EQUALS = re.compile(r"(?<![<>=!:~])=(?![=>])")
 _MARK = re.compile(r"<<([^<>]*)>>")
-_NEXT_ROW = re.compile(r"(?:\\\\)?[^\S\n]*\n\s*&?\s*=")
-_BULLET = re.compile(r"^\s*(?:[-*•+]|\d+[.)]|(?i:step|part|case|question|problem)\s+\d+\s*[-–.:])\s+")
+# Begins behind a sign, never within blank space: blank lines by the thousand cost no more than their length.
+_NEXT_ROW = re.compile(r"(?:\\\\)?(?<!\s)[^\S\n]*\n\s*(?:&\s*)?=")
+_BULLET = re.compile(
+    r"^\s*(?:[-*•+]|\d+[.)]|\(\d{1,2}\)(?=\s+[\w$\\(])|(?i:step|part|case|question|problem)\s+\d+\s*[-–.:])\s+"
+)
 _BASE = r"\bbase[- ]\$?(?:\d+|b|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)\b"
 _OTHER_NUMBERS = rf"\bmod(?:ulo)?\b|\\[pb]?mod\b|{_BASE}|\b(?:binary|octal|hexadecimal)\b"
 _OTHER_RULES = re.compile(rf"{_OTHER_NUMBERS}|[≡°′]|\\(?:equiv|circ|binom)|\b\d+_|\b\d+/\d+/\d{{4}}\b")
@@ -29,6 +32,8 @@ _OWN_RULES = re.compile(
 )
 _ROUNDED = re.compile(r"(?i)\bround|approx|\babout\b|nearest|≈|\bestimat|\bwhole\b")
 _NAMES = re.compile(r"[A-Z][\s$]*=")
+_NAME = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z])")
+_SUPPOSED = re.compile(r"(?i)\b(?:case|if|suppose|assume|assuming|let us say|when)\b")
 _DEFINITION = re.compile(r"(?:^|[A-Za-z]{2}|[,;:$.])\s*(?<![A-Za-z])([A-Z])\s*$")
 _MAY_PRECEDE = re.compile(r"(?:^|[\s$(,;{\"'“‘>])$")
 _CONTINUES = re.compile(
@@ -45,7 +50,7 @@ _DOUBTED = re.compile(
 )
 _RANGE = re.compile(r"\d+-\d+")
 _BEFORE_RANGE = re.compile(
-    r"(?i)\b(?:(?:page|day|week|month|year|age|chapter|grade|problem|question|room|level|row|step|line|lesson|number)s|"
+    r"(?i)\b(?:(?:page|day|week|month|year|age|chapter|grade|problem|question|room|level|row|step|line|lesson|number)s?|"
     r"(?:mon|tues|wednes|thurs|fri|satur|sun)day|from|score|won|lost|id)\s+$"
 )
 _YEARS = re.compile(r"[12]\d{3}-[12]\d{3}")
@@ -54,7 +59,7 @@ _VARIABLE = re.compile(r"(?<![A-Za-z])[A-Za-z]\s*$")
 _SHARE = re.compile(r"\d+\s*/\s*\d+|[\d.]+%")
 _CENTS = re.compile(r"(?i)cents?|pence|dimes?|quarters?|nickels?|penn(?:y|ies)")
 _MONEY = re.compile(r"[$€£]")
-_PERIODIC = re.compile(r"\.\d*(?:33|66|67)(?!\d)")
+_PERIODIC = re.compile(r"\d*\.\d*(?:33|66|67)(?!\d)")
 _ROUNDED_NUMBER = re.compile(r"[-(]*[$€£]?[\d,]*\.(\d+)(?:\s*\*\s*10\^\(?(-?\d+)\)?|[^\d^*]*)")
 _GREAT = re.compile(r"(?i)\b(?:thousand|million|billion)")
 _MULTIPLIER = (
@@ -90,7 +95,8 @@ def check_arithmetic(text: str, modulus: int | None = None, prefix: str = "") ->
     >>> check_arithmetic("so 2*9 = 19").reason
     '2*9 is 18, not 19'
     """
-    names = _definitions("\n".join(line for line in prefix[-_MAX_TEXT:].splitlines() if _NAMES.search(line)))
+    lines = prefix[-_MAX_TEXT:].splitlines() if _NAME.search(text) else []
+    names = _definitions("\n".join(line for line in lines if _NAMES.search(line) and not _SUPPOSED.search(line)))
     checked = 0
     for line in _lines(text):
         defined = _definitions(line)
@@ -212,10 +218,12 @@ class _Reader:
             scales += [Fraction(100), Fraction(1, 100)]
         if self.great:
             scales += [Fraction(1000) ** power for power in (-3, -2, -1, 1, 2, 3)]
-        known_loosely = _PERIODIC.search(left) is not None
+        if _MONEY.search(right) and not _MONEY.search(left):
+            scales += [Fraction(1, 100)]  # cents on the left
+        looseness = max((_last_place(number) for number in _PERIODIC.findall(left)), default=Fraction(0))
         return any(
             self._close(value * scale, other, right)
-            or (known_loosely and abs(value * scale - other) <= abs(other) / 1000)
+            or (looseness and abs(value * scale - other) <= abs(other) * max(looseness, Fraction(1, 1000)))
             for value, other in pairs
             for scale in scales
         )
@@ -244,6 +252,11 @@ class _Reader:
         return shown(value % self.modulus if self.modulus else value)
 
 
+def _last_place(number: str) -> Fraction:
+    """Return how much of a rounded decimal half its last place is."""
+    return Fraction(1, 2 * 10 ** len(number.partition(".")[2])) / Fraction(number)
+
+
 def _definitions(text: str) -> dict[str, Fraction]:
     """Values of capital letters as a text writes them: the end of `A = (3 - 1) = 2`; the last of several."""
     names: dict[str, Fraction] = {}
@@ -256,6 +269,7 @@ def _definitions(text: str) -> dict[str, Fraction]:
             expression, rest = leading(part)
             value = evaluate(expression, names) if name and not _JOINED_AFTER.match(rest) else None
             if value is None:
+                names.pop(name, None)  # it now stands for what cannot be calculated
                 name = ""
                 continue
             names[name] = value

@@ -29,6 +29,7 @@ _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "�
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
+        (r"(?<!\\)\\[\[\]()]|`|^\s*\*\*(?=\S)|(?<=\S)\*\*(?=[\s.,:;]|$)", " "),
         (r"\\(?:left|right|,|;|!|:|quad|qquad|displaystyle)(?![A-Za-z])", ""),
         (r"\\(?:text|mathrm|textbf|mbox)\s*\{([^{}]*)\}", r" \1 "),
         (r"\\(?:times|cdot|ast)(?![A-Za-z])|[×·∗⋅]", "*"),
@@ -60,6 +61,8 @@ _REWRITES = tuple(
 _MEANINGS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
+        (r"(\d+/\d+)\s*/\s*(\d+/\d+)", r"(\1)/(\2)"),
+        (r"(?<![\d.])(\d+)-(\d+/\d+)", r"(\1+\2)"),
         (r"/\s*(\d+\s*/\s*\d+)", r"/(\1)"),
         (r"/\s*(\d+\s*\([^()]*\))", r"/(\1)"),
         (rf"^([$€£]?(?:{_NUMBER}))\s*([-+])\s*((?:{_NUMBER})%)$", r"\1*(1\2\3)"),

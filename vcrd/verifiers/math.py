@@ -14,7 +14,7 @@ from vcrd.records import Problem
 from vcrd.verifiers.arithmetic import check_arithmetic, has_own_rules
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
 
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 6.0
 """What comparing one answer with its reference may cost at most."""
 _COMPARE_SECONDS = 4.0  # the rest is for ending the comparer
 _MAX_ANSWER = 1000
@@ -37,6 +37,8 @@ class MathVerifier:
         if len(answer) > _MAX_ANSWER:
             return Verdict(INVALID, f"answer longer than {_MAX_ANSWER} characters")
         reference = extract_answer(problem.reference) or problem.reference.strip()
+        if len(reference) > _MAX_ANSWER:
+            return Verdict(INVALID, f"the reference is longer than {_MAX_ANSWER} characters")
         try:
             right = _same(reference, answer)
         except Late as late:

@@ -66,9 +66,11 @@ def verify_output(output: Output, verifier: Verifier) -> dict[str, Any]:
     """Return `id`, `verdict`, `reason` and `steps`; for instructions also what became of each."""
     answer = verifier.verify_answer(output.problem, output.response)
     judged: dict[str, Any] = {"id": output.id, **_words(answer), "steps": []}
-    for index, step in enumerate(output.steps):
-        verdict = verifier.verify_step(output.problem, _joined(output.steps[:index]), _joined([step]))
+    prefix = ""
+    for step in output.steps:
+        verdict = verifier.verify_step(output.problem, prefix, _joined([step]))
         judged["steps"].append({"text": step, **_words(verdict)})
+        prefix += _joined([step])
     if output.problem.domain == "instructions":
         asked = json.loads(output.problem.reference or '{"instruction_id_list": [], "kwargs": []}')
         found = check_instructions(
