@@ -10,6 +10,7 @@ import operator
 import os
 import struct
 import sys
+import types
 
 _LIMIT = 16 << 20
 _DUMPABLE = 4
@@ -269,7 +270,7 @@ class Solver:
         try:
             value = work(*given)
             changed = [[index, item] for index, item in enumerate(arguments) if type(item) in (list, dict, set)]
-            reply = self.wire.dumps(["value", value, changed])
+            reply = self.wire.dumps(["coroutine" if type(value) is types.CoroutineType else "value", value, changed])
         except BaseException as error:
             kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
             reply = self.wire.dumps(["error", type(error).__name__, kinds[0], _said(error)])
@@ -281,6 +282,11 @@ class Solver:
 
     def do_call(self, function, arguments, named):
         return function(*arguments, **named)
+
+    def do_await(self, coroutine):
+        import asyncio
+
+        return asyncio.run(coroutine)
 
     def do_attribute(self, owner, name):
         return getattr(owner, name)
@@ -346,12 +352,16 @@ class Tester:
                 continue
             if kind == "error":
                 self.raise_error(*rest)
-            if kind != "value":
+            if kind not in ("value", "coroutine"):
                 raise Ended
             value, changed = rest
             for index, theirs in changed:
                 _copy_into(given[index], theirs)
-            return value
+            return self.awaited(value) if kind == "coroutine" else value
+
+    async def awaited(self, coroutine):
+        """Stand for a coroutine of the program, which its own process runs to the end once the tests await it."""
+        return self.ask("await", coroutine)
 
     def raise_error(self, name, builtin, said):
         kind = __builtins__.__dict__.get(builtin)
