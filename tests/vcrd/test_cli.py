@@ -174,6 +174,22 @@ def test_a_model_used_outside_its_domain_says_so(evidence: Path, tmp_path: Path)
     )
 
 
+def test_a_fit_says_what_it_could_not_do(evidence: Path, tmp_path: Path) -> None:
+    model, other = tmp_path / "model.json", tmp_path / "other.parquet"
+    asked = ("reliability", "fit", other, "--label", "sound", "--group", "problem", "-o", model)
+    rows = pl.read_parquet(evidence)
+    rows.with_columns(problem=pl.when(pl.int_range(pl.len()) != 7).then("problem")).write_parquet(other)
+    assert "column problem, row 7" in vcrd(*asked, expect=3).stderr
+    rows.with_columns(rule=pl.when(pl.int_range(pl.len()) < 10).then(0).otherwise(-1)).write_parquet(other)
+    assert "nothing could be fitted" in vcrd(*asked, expect=2).stderr
+    assert not model.exists()
+    rows.with_columns(problem=pl.lit("p")).write_parquet(other)
+    assert "nothing could be cross-fitted" in vcrd(*asked).stdout
+    assert json.loads(model.read_text())["cross_fitted"]["n"] == 0
+    model.write_text('{"format": "vcrd-reliability/1"}')
+    assert "without 'n0'" in vcrd("reliability", "apply", model, other, "-o", tmp_path / "o.parquet", expect=3).stderr
+
+
 def test_on_real_solutions_verdicts_agree_with_the_published_ones(real_data: Path, tmp_path: Path) -> None:
     rows, published = [], []
     with gzip.open(real_data / "gsm8k_model_solutions/example_model_solutions.jsonl.gz", "rt") as file:

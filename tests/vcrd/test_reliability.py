@@ -20,6 +20,7 @@ from vcrd.reliability import (
     measure,
     read_labels,
 )
+from vcrd.reliability.fit import fold_groups
 from vcrd.reliability.stacking import fit_logistic, nested_subsets
 
 PARAMS = ReliabilityParams(l2=0.1, floor=0.01, min_labels=20, noisy_labels=False)
@@ -91,16 +92,27 @@ def test_a_proved_invalid_step_is_pinned_to_a_small_floor(model: ReliabilityMode
     assert PARAMS.floor < fit_reliability(often_wrong, PARAMS, {}).floor <= 0.1
 
 
-def test_too_few_labels_or_one_kind_say_one_half_unsurely() -> None:
+def test_too_few_labels_say_one_half_unsurely() -> None:
     few, many = steps(5, 3), steps(100, 3)
-    same = LabelledTable(evidence=many.evidence, labels=np.ones(100), groups=many.groups)
     none = LabelledTable(evidence=many.evidence, labels=np.full(100, np.nan), groups=many.groups)
-    for table in (few, same, none):
+    for table in (few, none):
         model = fit_reliability(table, PARAMS, {})
         assert not model.fitted
         value, deviation = model.local_validity(one(score_a=0.9))
         assert value.tolist() == [0.5]
         assert deviation[0] > 0.2
+
+
+def test_labels_of_one_kind_say_how_often_steps_are_sound() -> None:
+    sound = np.arange(500) % 4 > 0
+    table = steps(500, 3, rule=2 * sound - 1)
+    perfect = LabelledTable(evidence=table.evidence, labels=sound.astype(float), groups=table.groups)
+    model = fit_reliability(perfect, PARAMS, {})
+    value, deviation = model.local_validity(perfect.evidence)
+    assert value[sound] == pytest.approx(375.5 / 376)
+    assert deviation[sound].max() < 0.01
+    assert value[~sound].max() == model.floor
+    assert cross_fitted(perfect, PARAMS)[sound].min() > 0.99
 
 
 def test_a_missing_source_drops_out_with_an_intercept_of_its_own() -> None:
@@ -152,6 +164,9 @@ def test_json_gives_the_same_model_back(model: ReliabilityModel) -> None:
     assert np.array_equal(again.predicted_value(evidence), model.predicted_value(evidence))
     with pytest.raises(SchemaError, match="not a reliability model"):
         ReliabilityModel.from_json({"format": "other"})
+    for name in ("n0", "validity", "value"):
+        with pytest.raises(SchemaError, match=f"without '{name}'"):
+            ReliabilityModel.from_json({key: value for key, value in model.as_json().items() if key != name})
 
 
 def test_the_value_prior_is_as_strong_as_it_is_right() -> None:
@@ -187,6 +202,38 @@ def test_cross_fitting_never_judges_a_group_by_its_own_labels() -> None:
     second = cross_fitted(LabelledTable(evidence=grouped.evidence, labels=changed, groups=names), PARAMS)
     assert np.array_equal(first[names == "7"], second[names == "7"])
     assert not np.array_equal(first, second)
+
+
+def test_cross_fitting_is_by_the_maps_that_a_fit_on_the_other_groups_has() -> None:
+    rows = np.arange(400)
+    score = np.where(rows % 3 > 0, steps(400, 16).evidence.scores["score_a"], np.nan)
+    columns = {"score_a": score, "domain": np.where(rows < 380, "math", "code"), "successes": None, "trials": None}
+    table = steps(400, 16, **columns)
+    found, fold_of = cross_fitted(table, PARAMS), fold_groups(table.groups, 5)
+    for fold in range(5):
+        model = fit_reliability(table.take(fold_of != fold), PARAMS, {})
+        assert np.array_equal(found[fold_of == fold], model.local_validity(table.evidence.take(fold_of == fold))[0])
+
+
+def test_without_other_groups_nothing_is_cross_fitted() -> None:
+    table = steps(100, 17)
+    together = LabelledTable(evidence=table.evidence, labels=table.labels, groups=np.full(100, "p"))
+    assert np.isnan(cross_fitted(together, PARAMS)).all()
+    assert np.isnan(cross_fitted(steps(20, 17), PARAMS)).all()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"successes": [None], "trials": [8]},
+        {"successes": [4], "trials": [None]},
+        {"successes": [4]},
+        {"trials": [8]},
+    ],
+)
+def test_completions_of_which_half_is_not_known_are_none(columns: dict[str, list[int | None]]) -> None:
+    table = evidence_table(columns, 1)
+    assert (table.successes.tolist(), table.trials.tolist()) == ([0], [0])
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=5))

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vcrd import __version__
-from vcrd.errors import ConfigError, did_you_mean
+from vcrd.errors import ConfigError, SchemaError, did_you_mean
 from vcrd.io.files import read_json, sha256_file, write_json
 from vcrd.io.parquet import read_table, write_table
 from vcrd.reliability import (
@@ -55,7 +55,7 @@ def command() -> None:
     """Statistical calibration: evidence of a step becomes the probability that it is sound.
 
     Columns of evidence, any of which may be missing or hold nulls: score_* in (0, 1), rule (-1 invalid, 0 abstain, 1
-    valid), successes and trials of Monte-Carlo completions, position in [0, 1], domain, policy.
+    valid), successes and trials of Monte-Carlo completions (both or neither), position in [0, 1], domain, policy.
     """
 
 
@@ -91,9 +91,17 @@ def fit(
         "vcrd": __version__,
     }
     model = fit_reliability(table, params, provenance)
-    judged = measure(cross_fitted(table, params), table.labels, table.groups)
+    if not model.fitted:
+        raise ConfigError(
+            f"{evidence}: of {len(known)} labels, too few are of steps that no rule proved wrong: nothing could be "
+            f"fitted; label at least {min_labels} such steps (--min-labels)"
+        )
+    judged = measure(cross_fitted(table, params, model.n0), table.labels, table.groups)
     write_json(output, {**model.as_json(), "cross_fitted": judged})
-    click.echo(f"{len(known)} labels in {provenance['groups']} groups; by maps of the other groups: {_told(judged)}")
+    said = f"by maps of the other groups: {_told(judged)}"
+    if not judged["n"]:
+        said = "nothing could be cross-fitted, for that takes enough labels in other groups"
+    click.echo(f"{len(known)} labels in {provenance['groups']} groups; {said}")
     click.echo(f"-> {output}")
 
 
@@ -159,6 +167,9 @@ def _read_labelled(path: Path, label: str, group: str) -> tuple[pa.Table, Labell
         if name not in rows.column_names:
             raise ConfigError(f"{path} has no column {name!r}{did_you_mean(name, rows.column_names)}")
     labels = read_labels(rows.column(label).to_pylist(), label, file=path)
+    if rows.column(group).null_count:
+        row = rows.column(group).to_pylist().index(None)
+        raise SchemaError("expected what the step belongs to, got null", file=path, column=group, row=row)
     return rows, LabelledTable(evidence=_table(rows, path), labels=labels, groups=_texts(rows, group))
 
 
@@ -188,6 +199,8 @@ def _warn_unseen(model: ReliabilityModel, table: EvidenceTable) -> None:
 
 
 def _told(judged: dict[str, Any]) -> str:
+    if not judged["n"]:
+        return "no estimates"
     parts = [f"n {judged['n']}"]
     for name, title in (("brier", "Brier"), ("log_loss", "log-loss"), ("ece", "ECE"), ("auroc", "AUROC")):
         value, low, high = (judged[name][key] for key in ("value", "low", "high"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -22,9 +22,11 @@ from vcrd.reliability.stacking import (
     Fit,
     Pattern,
     StackingMap,
+    completions_feature,
     feature_matrix,
     fit_logistic,
     fit_noisy,
+    intercept_only,
     nested_subsets,
     unfitted,
 )
@@ -50,7 +52,7 @@ class ReliabilityParams:
     floor: Annotated[float, Gt(0), Lt(_HIGHEST_FLOOR)]
     """Local validity of a step that a rule proved wrong, before the labels say how often the rule is right."""
     min_labels: Annotated[int, Ge(2)]
-    """With fewer labels, or without both kinds, nothing is fitted and the report says so."""
+    """With fewer labels nothing is fitted and the report says so; of one kind, they tell a base rate."""
     noisy_labels: bool
     """true: labels are estimates, such as those from completions, and some are wrong; false: they are the truth."""
 
@@ -86,16 +88,13 @@ def fit_reliability(table: LabelledTable, params: ReliabilityParams, provenance:
     tried = evidence.take(open_ones & (evidence.trials > 0))
     n0 = _choose_n0(labelled, params)
 
-    def fit_validity(rows: Flags, pattern: Pattern, prior: Floats | None) -> StackingMap | None:
-        return _fit_validity(labelled.take(rows), pattern, n0, params, prior)
-
     def fit_value(rows: Flags, pattern: Pattern, prior: Floats | None) -> StackingMap | None:
         return _fit_value(tried.take(rows), pattern, params, prior)
 
     value = _fit_scopes(tried, fit_value)
     scopes = sorted(set(zip(labelled.evidence.domain.tolist(), labelled.evidence.policy.tolist(), strict=True)))
     return ReliabilityModel(
-        validity=_fit_scopes(labelled.evidence, fit_validity),
+        validity=_fit_validity_scopes(labelled, n0, params),
         value=value,
         n0=n0,
         kappa=_fit_kappa(tried, value, n0),
@@ -110,16 +109,40 @@ def fit_reliability(table: LabelledTable, params: ReliabilityParams, provenance:
     )
 
 
-def cross_fitted(table: LabelledTable, params: ReliabilityParams, folds: int = 5) -> Floats:
-    """Return local validity [N] of every step by maps that were fitted on the other groups."""
+def cross_fitted(table: LabelledTable, params: ReliabilityParams, n0: float | None = None, folds: int = 5) -> Floats:
+    """Return local validity [N] of every step by maps that were fitted on the other groups.
+
+    nan where the other groups have too few labels for a map, as where there are none. The trust in completions `n0` is
+    one number for all folds, by default chosen on the whole table.
+    """
+    if n0 is None:
+        n0 = _choose_n0(table.take((table.evidence.rule != INVALID) & ~np.isnan(table.labels)), params)
     estimated = np.full(len(table), np.nan)
     fold_of = fold_groups(table.groups, folds)
     for fold in range(folds):
         inside = fold_of == fold
-        if inside.any():
-            model = fit_reliability(table.take(~inside), params, {})
-            estimated[inside] = model.local_validity(table.evidence.take(inside))[0]
+        if inside.any() and not inside.all():
+            asked = table.evidence.take(inside)
+            model = _fit_fold(table.take(~inside), asked, n0, params)
+            if model.fitted:
+                estimated[inside] = model.local_validity(asked)[0]
     return estimated
+
+
+def _fit_fold(others: LabelledTable, asked: EvidenceTable, n0: float, params: ReliabilityParams) -> ReliabilityModel:
+    """Fit local validity as `asked` needs it: the maps that read all that is known of its steps, or else every map."""
+    open_ones = asked.take(asked.rule != INVALID)
+    kinds = np.unique(open_ones.available(), axis=0)
+    wanted = {tuple(name for name, known in zip(asked.sources, kind, strict=True) if known) for kind in kinds}
+    labelled = others.take((others.evidence.rule != INVALID) & ~np.isnan(others.labels))
+
+    def fit(only: Container[Pattern] | None) -> ReliabilityModel:
+        validity = _fit_validity_scopes(labelled, n0, params, only)
+        floor = _fit_floor(others, params.floor)
+        return ReliabilityModel(validity=validity, value=[], n0=n0, kappa=1.0, floor=floor, provenance={})
+
+    model = fit(wanted)
+    return model if model.fitted and model.reads_all(open_ones) else fit(None)
 
 
 def fold_groups(groups: NDArray[np.str_], folds: int) -> NDArray[np.int64]:
@@ -127,6 +150,17 @@ def fold_groups(groups: NDArray[np.str_], folds: int) -> NDArray[np.int64]:
     _, index = np.unique(groups, return_inverse=True)
     shuffled = np.random.default_rng(0).permutation(int(index.max()) + 1 if len(index) else 0)
     return np.asarray(shuffled[index] % folds)
+
+
+def _fit_validity_scopes(
+    labelled: LabelledTable, n0: float, params: ReliabilityParams, only: Container[Pattern] | None = None
+) -> list[ScopedMaps]:
+    def fit(rows: Flags, pattern: Pattern, prior: Floats | None) -> StackingMap | None:
+        if only is not None and pattern not in only:
+            return None
+        return _fit_validity(labelled.take(rows), pattern, n0, params, prior)
+
+    return _fit_scopes(labelled.evidence, fit)
 
 
 def _fit_scopes(evidence: EvidenceTable, fit: FitRows) -> list[ScopedMaps]:
@@ -188,8 +222,9 @@ def _stack(
         features = feature_matrix(table.evidence, pattern, n0)
         return fit(features, table.labels, np.ones(len(table)), precision, prior)
     subsets = nested_subsets(table.evidence.successes, table.evidence.trials)
-    parts = table.evidence.take(subsets.rows).with_completions(subsets.successes, subsets.trials)
-    return fit(feature_matrix(parts, pattern, n0), table.labels[subsets.rows], subsets.weights, precision, prior)
+    features = feature_matrix(table.evidence, pattern, n0)[subsets.rows]
+    features[:, -1] = completions_feature(subsets.successes, subsets.trials, n0)
+    return fit(features, table.labels[subsets.rows], subsets.weights, precision, prior)
 
 
 def _precision(params: ReliabilityParams, prior: Floats | None) -> float:
@@ -200,7 +235,9 @@ def _fit_validity(
     table: LabelledTable, pattern: Pattern, n0: float, params: ReliabilityParams, prior: Floats | None
 ) -> StackingMap | None:
     if not _enough(table.labels, params.min_labels):
-        return None
+        # Labels of one kind tell a base rate and nothing of any source; a narrower scope has its wider one's map.
+        alone = not pattern and prior is None and len(table) >= params.min_labels
+        return intercept_only(table.labels) if alone else None
     fit = _stack(table, pattern, n0, params, prior)
     knots = None
     if len(pattern) == 1 and pattern[0] in table.evidence.scores:

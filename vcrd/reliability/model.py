@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vcrd.errors import SchemaError
 from vcrd.io.files import read_json
-from vcrd.reliability.stacking import StackingMap, sigmoid
+from vcrd.reliability.stacking import Pattern, StackingMap, sigmoid
 from vcrd.reliability.table import EvidenceTable, Flags, Floats
 from vcrd.verifiers.base import INVALID
 
@@ -71,8 +72,13 @@ class ReliabilityModel:
         """
         if not isinstance(value, Mapping) or value.get("format") != FORMAT:
             raise SchemaError(f"not a reliability model ({FORMAT}); make one with `vcrd reliability fit`", file=file)
-        rest = {name: value[name] for name in ("n0", "kappa", "floor", "provenance")}
-        validity, scopes = ([_read_scope(scope) for scope in value[name]] for name in ("validity", "value"))
+        try:
+            rest = {name: value[name] for name in ("n0", "kappa", "floor", "provenance")}
+            validity, scopes = ([_read_scope(scope) for scope in value[name]] for name in ("validity", "value"))
+        except KeyError as error:
+            raise SchemaError(
+                f"a reliability model without {error}; make it again with `vcrd reliability fit`", file=file
+            ) from None
         return cls(validity=validity, value=scopes, **rest)
 
     def local_validity(self, table: EvidenceTable) -> tuple[Floats, Floats]:
@@ -88,6 +94,10 @@ class ReliabilityModel:
         logits, _ = self._predict(self.value, table)
         return np.where(table.rule == INVALID, self.floor, sigmoid(logits))
 
+    def reads_all(self, table: EvidenceTable) -> bool:
+        """Tell whether every step has a map of local validity that reads all that is known of it."""
+        return all(chosen.pattern == known for _, known, chosen in self._choose(self.validity, table))
+
     def unseen(self, table: EvidenceTable) -> Flags:
         """Return [N]: whether a step is of a domain or policy that no label was of; maps do not carry over."""
         pairs = zip(table.domain.tolist(), table.policy.tolist(), strict=True)
@@ -100,18 +110,23 @@ class ReliabilityModel:
 
     def _predict(self, scopes: Sequence[ScopedMaps], table: EvidenceTable) -> tuple[Floats, Floats]:
         logits, variances = np.zeros(len(table)), np.zeros(len(table))
+        for rows, _, chosen in self._choose(scopes, table):
+            logits[rows], variances[rows] = chosen.predict(table.take(rows), self.n0)
+        return logits, variances
+
+    def _choose(
+        self, scopes: Sequence[ScopedMaps], table: EvidenceTable
+    ) -> Iterator[tuple[NDArray[np.int64], Pattern, StackingMap]]:
+        """Yield the rows of each kind, what is known of them, and the map that judges them."""
         by_scope = {(scope.domain, scope.policy): scope for scope in scopes}
         available = table.available()
         kinds: dict[tuple[str, str, bytes], list[int]] = {}
         for row, (domain, policy) in enumerate(zip(table.domain.tolist(), table.policy.tolist(), strict=True)):
             kinds.setdefault((domain, policy, available[row].tobytes()), []).append(row)
         for (domain, policy, _), members in kinds.items():
-            rows = np.array(members)
-            known = [name for name, there in zip(table.sources, available[members[0]], strict=True) if there]
+            known = tuple(name for name, there in zip(table.sources, available[members[0]], strict=True) if there)
             tried = ((domain, policy), (domain, ANY), (ANY, ANY))
-            chosen = next(by_scope[pair] for pair in tried if pair in by_scope).best(known)
-            logits[rows], variances[rows] = chosen.predict(table.take(rows), self.n0)
-        return logits, variances
+            yield np.array(members), known, next(by_scope[pair] for pair in tried if pair in by_scope).best(known)
 
 
 def _read_scope(value: Mapping[str, Any]) -> ScopedMaps:

@@ -55,7 +55,7 @@ class StackingMap:
         variance = np.einsum("nf,fg,ng->n", features, np.array(self.covariance), features)
         if COMPLETIONS in self.pattern:
             noise = 1 / (table.successes + 0.5) + 1 / (table.trials - table.successes + 0.5)
-            variance = variance + (weights[-1] * _trust(table, n0)) ** 2 * noise
+            variance = variance + (weights[-1] * _trust(table.trials, n0)) ** 2 * noise
         logits = features @ weights
         if self.knots is not None:
             logits = np.interp(features[:, -1], self.knots[0], self.knots[1])
@@ -65,6 +65,14 @@ class StackingMap:
 def unfitted() -> StackingMap:
     """Return the map for which there were too few labels."""
     return StackingMap(pattern=(), weights=[0.0, 0.0], covariance=[[4.0, 0.0], [0.0, 4.0]], labels=0)
+
+
+def intercept_only(labels_N: Floats) -> StackingMap:
+    """Return the map to the share of positive labels, with half a label of each kind added."""
+    positive, negative = labels_N.sum() + 0.5, (1 - labels_N).sum() + 0.5
+    covariance = [[float(1 / positive + 1 / negative), 0.0], [0.0, 0.0]]
+    weights = [math.log(positive / negative), 0.0]
+    return StackingMap(pattern=(), weights=weights, covariance=covariance, labels=len(labels_N))
 
 
 def feature_matrix(table: EvidenceTable, pattern: Pattern, n0: float) -> Floats:
@@ -77,14 +85,19 @@ def feature_matrix(table: EvidenceTable, pattern: Pattern, n0: float) -> Floats:
         if source == POSITION:
             columns.append(table.position)
         elif source == COMPLETIONS:
-            columns.append(logit((table.successes + 0.5) / (table.trials + 1)) * _trust(table, n0))
+            columns.append(completions_feature(table.successes, table.trials, n0))
         else:
             columns.append(logit(np.clip(table.scores[source], _CLIP, 1 - _CLIP)))
     return np.stack(columns, axis=1)
 
 
-def _trust(table: EvidenceTable, n0: float) -> Floats:
-    return np.asarray(table.trials / (table.trials + n0))
+def completions_feature(successes: NDArray[np.int64], trials: NDArray[np.int64], n0: float) -> Floats:
+    """Return [N]: the logit of the share of successes, drawn to 0 where trials are few."""
+    return logit((successes + 0.5) / (trials + 1)) * _trust(trials, n0)
+
+
+def _trust(trials: NDArray[np.int64], n0: float) -> Floats:
+    return np.asarray(trials / (trials + n0))
 
 
 def logit(probabilities: Floats) -> Floats:
@@ -130,25 +143,27 @@ def fit_logistic(
     if prior is None:
         strength[0] = _FREE
 
-    def loss_of(weights: Floats) -> float:
+    def loss_of(weights: Floats) -> tuple[float, Floats]:
+        """Return the loss and the probabilities [N], which share the one costly logarithm."""
         logits = features_NF @ weights
-        entropy = np.logaddexp(0.0, logits) - targets_N * logits
-        return float((weights_N * entropy).sum() + 0.5 * (strength * (weights - mean) ** 2).sum())
+        tail = np.logaddexp(0.0, -np.abs(logits))
+        entropy = np.maximum(logits, 0.0) + tail - targets_N * logits
+        loss = (weights_N * entropy).sum() + 0.5 * (strength * (weights - mean) ** 2).sum()
+        return float(loss), np.exp(-(np.maximum(-logits, 0.0) + tail))
 
     weights = mean if start is None else start
-    loss = loss_of(weights)
+    loss, probabilities = loss_of(weights)
     while True:
-        probabilities = sigmoid(features_NF @ weights)
         slope = features_NF.T @ (weights_N * (probabilities - targets_N)) + strength * (weights - mean)
         spread = weights_N * probabilities * (1 - probabilities)
         curvature = (features_NF * spread[:, None]).T @ features_NF + np.diag(strength)
         step = np.linalg.solve(curvature, slope)
         rate = 1.0
-        while (better := loss_of(weights - rate * step)) > loss and rate > 1e-3:
+        while (better := loss_of(weights - rate * step))[0] > loss and rate > 1e-3:
             rate /= 2
-        if loss - better <= 1e-9 * (1 + abs(loss)):
+        if loss - better[0] <= 1e-9 * (1 + abs(loss)):
             return Fit(loss, weights, np.linalg.inv(curvature))
-        weights, loss = weights - rate * step, better
+        weights, (loss, probabilities) = weights - rate * step, better
 
 
 def fit_noisy(
@@ -190,9 +205,9 @@ def nested_subsets(successes: NDArray[np.int64], trials: NDArray[np.int64]) -> S
     So that one map serves any number of completions. Which ones a smaller number takes is left open: the outcomes are
     weighted by their hypergeometric probabilities. Half of a step's weight is on all its completions.
     """
-    pairs, kind = np.unique(np.stack([successes, trials], axis=1), axis=0, return_inverse=True)
-    kind = kind.reshape(-1)
-    parts = [_subsets_of(won, tried) for won, tried in pairs.tolist()]
+    base = int(trials.max(initial=0)) + 1
+    pairs, kind = np.unique(successes * base + trials, return_inverse=True)
+    parts = [_subsets_of(*divmod(pair, base)) for pair in pairs.tolist()]
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     flat = np.array([item for part in parts for item in part], dtype=float).reshape(-1, 3)
     counts = sizes[kind]

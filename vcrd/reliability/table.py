@@ -78,13 +78,13 @@ def is_evidence(column: str) -> bool:
 def evidence_table(columns: Mapping[str, Sequence[Any]], rows: int, *, file: object = None) -> EvidenceTable:
     """Read evidence columns; any may be missing or hold nulls, columns of other names are left alone.
 
+    A step of which `successes` or `trials` is not known has no completions.
+
     Raises:
         SchemaError: A value is not what its column may hold; names column and row.
     """
     reader = _Reader(columns, rows, file)
-    trials = reader.counts("trials")
-    successes = reader.counts("successes")
-    reader.check("successes", successes <= trials, "at most `trials`")
+    successes, trials = reader.completions()
     names = sorted(name for name in columns if name.startswith(SCORE_PREFIX))
     rule = reader.numbers("rule", default=0.0)
     reader.check("rule", np.isin(rule, (-1, 0, 1)), "-1 (invalid), 0 (abstain) or 1 (valid)")
@@ -134,10 +134,17 @@ class _Reader:
         self.check(name, np.isnan(score) | ((score >= 0) & (score <= 1)), "a probability")
         return score
 
-    def counts(self, name: str) -> NDArray[np.int64]:
-        counts = self.numbers(name, default=0.0)
-        self.check(name, (counts >= 0) & (counts == np.floor(counts)), "a count")
-        return counts.astype(np.int64)
+    def completions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return successes and trials; where one of them is not known the other says nothing, and both are 0."""
+        successes, trials = self.counts("successes"), self.counts("trials")
+        unknown = np.isnan(successes) | np.isnan(trials)
+        self.check("successes", unknown | (successes <= trials), "at most `trials`")
+        return np.where(unknown, 0, successes).astype(np.int64), np.where(unknown, 0, trials).astype(np.int64)
+
+    def counts(self, name: str) -> Floats:
+        counts = self.numbers(name)
+        self.check(name, np.isnan(counts) | ((counts >= 0) & (counts == np.floor(counts))), "a count")
+        return counts
 
     def texts(self, name: str) -> NDArray[np.str_]:
         values = self.columns.get(name)
