@@ -14,7 +14,7 @@ from vcrd.records import Problem
 from vcrd.verifiers.arithmetic import check_arithmetic, has_own_rules
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
 
-ANSWER_SECONDS = 6.0
+ANSWER_SECONDS = 5.0
 """What comparing one answer with its reference may cost at most."""
 _COMPARE_SECONDS = 4.0  # the rest is for ending the comparer
 _MAX_ANSWER = 1000
