@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,15 +77,7 @@ def _weighted_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     labels, weights = kwargs.pop("labels"), kwargs.pop("token_weights")
     kl_coef = kwargs.pop("kl_coef", 0.0)
     options = {name: kwargs.pop(name, None) for name in ("denominator", "vocab_size")}
-    given = {name: kwargs.pop(name, None) for name in PLAIN_COLUMNS}
-    teacher: dict[str, Any] = {}
-    if kl_coef > 0:
-        if missing := [name for name, values in given.items() if values is None]:
-            raise ConfigError(
-                f"kl_coef is {kl_coef} and the batch has no {missing[0]}; take DataCollatorForWeightedLanguageModeling "
-                "with_teacher and rows that have a teacher signal, or set kl_coef to 0"
-            )
-        teacher = {f"{name}_{'TK' if 'topk' in name else 'T'}": _shifted(values) for name, values in given.items()}
+    teacher = teacher_arguments({name: kwargs.pop(name, None) for name in PLAIN_COLUMNS}, kl_coef)
     hidden = base.base_model(*args, use_cache=False, **kwargs).last_hidden_state
     head = base.get_output_embeddings()
     loss, pieces = fused_weighted_loss(
@@ -99,6 +92,22 @@ def _weighted_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return_pieces=True,
     )
     return WeightedOutput(loss=loss, pieces=pieces)
+
+
+def teacher_arguments(batch: Mapping[str, Any], kl_coef: float) -> dict[str, Any]:
+    """Return the teacher's columns of a batch, shifted, as a loss takes them; none without KL.
+
+    Raises:
+        ConfigError: There is a KL and a column is missing.
+    """
+    if kl_coef == 0:
+        return {}
+    if missing := [name for name in PLAIN_COLUMNS if batch.get(name) is None]:
+        raise ConfigError(
+            f"kl_coef is {kl_coef}, but the batch has no {missing[0]}; see with_teacher of "
+            "DataCollatorForWeightedLanguageModeling, and give rows that have a teacher signal, or set kl_coef to 0"
+        )
+    return {f"{name}_{'TK' if 'topk' in name else 'T'}": _shifted(batch[name]) for name in PLAIN_COLUMNS}
 
 
 def _shifted(values: Tensor) -> Tensor:

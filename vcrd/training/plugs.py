@@ -16,12 +16,8 @@ from torch import Tensor
 
 from vcrd.errors import ConfigError
 from vcrd.losses import weighted_loss
-
-_TEACHER = {
-    "teacher_topk_ids": "teacher_topk_ids_TK",
-    "teacher_topk_logprobs": "teacher_topk_logprobs_TK",
-    "teacher_tail_logprob": "teacher_tail_logprob_T",
-}
+from vcrd.training.head import teacher_arguments
+from vcrd.training.params import check_loss
 
 
 def apply_token_weights(model: Any, *, kl_coef: float = 0.0) -> None:
@@ -41,8 +37,7 @@ def apply_token_weights(model: Any, *, kl_coef: float = 0.0) -> None:
     Raises:
         ConfigError: The model's loss cannot see the weights.
     """
-    if not 0 <= kl_coef <= 1:
-        raise ConfigError(f"kl_coef must be in [0, 1], got {kl_coef}")
+    check_loss(kl_coef, "tokens")
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     name = type(base).__name__
     forward = inspect.unwrap(type(base).forward)
@@ -96,16 +91,11 @@ class _WeightedLossFunction:
                 "no token_weights reached the loss; use DataCollatorForWeightedLanguageModeling and "
                 "remove_unused_columns=False, and a model whose forward hands its **kwargs to the loss"
             )
-        teacher = {}
-        if self._kl_coef > 0:
-            if missing := [name for name in _TEACHER if batch.get(name) is None]:
-                raise ConfigError(f"kl_coef is {self._kl_coef}, but the batch has no {missing[0]}; see with_teacher")
-            teacher = {inner: batch[name][:, 1:].flatten(0, 1) for name, inner in _TEACHER.items()}
         return weighted_loss(
             logits[:, :-1].flatten(0, 1),
             labels[:, 1:].flatten().to(logits.device),
             token_weights[:, 1:].flatten(),
             kl_coef=self._kl_coef,
             denominator=num_items_in_batch,
-            **teacher,
+            **teacher_arguments(batch, self._kl_coef),
         ).loss

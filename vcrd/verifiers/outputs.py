@@ -68,9 +68,9 @@ def verify_output(output: Output, verifier: Verifier) -> dict[str, Any]:
     judged: dict[str, Any] = {"id": output.id, **_words(answer), "steps": []}
     prefix = ""
     for step in output.steps:
-        verdict = verifier.verify_step(output.problem, prefix, _joined([step]))
-        judged["steps"].append({"text": step, **_words(verdict)})
-        prefix += _joined([step])
+        whole = _joined([step])
+        judged["steps"].append({"text": step, **_words(verifier.verify_step(output.problem, prefix, whole))})
+        prefix += whole
     if output.problem.domain == "instructions":
         asked = json.loads(output.problem.reference or '{"instruction_id_list": [], "kwargs": []}')
         found = check_instructions(
