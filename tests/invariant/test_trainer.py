@@ -32,6 +32,7 @@ PARAMS = {
     "max_grad_norm": 1e9,
     "kl_coef": 0.5,
     "weight_normalization": "tokens",
+    "packing": "none",
     "dtype": "float32",
     "threads": 1,
 }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from tests.vcrd.training_rows import TOKENIZER, write_training
 from tests.workspace import ROOT
+from vcrd.training.collator import DataCollatorForWeightedLanguageModeling
 from vcrd.training.config import WeightedSFTConfig
 from vcrd.training.trainer import WeightedSFTTrainer
 
@@ -72,3 +74,24 @@ def apart(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> flo
     gap = torch.cat([(ours[name] - theirs[name]).flatten() for name in theirs]).norm()
     assert moved > 1e-3
     return float(gap / moved)
+
+
+def loss_and_gradients(model: Any, batches: list[dict[str, Any]]) -> tuple[float, torch.Tensor]:
+    """Return the sums over batches; every batch's loss has one denominator."""
+    model.zero_grad()
+    total = 0.0
+    for batch in batches:
+        loss = model(**batch, weighted_loss=True, kl_coef=0.5, denominator=100.0).loss
+        loss.backward()
+        total += loss.item()
+    return total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def assert_trees_equal_rows(model: Any, rows: list[Any], parts: int = 1) -> None:
+    """Compare one tree of all rows, or some trees, with a batch for each row."""
+    trees = DataCollatorForWeightedLanguageModeling(0, trees=True)
+    alone = DataCollatorForWeightedLanguageModeling(0)
+    ours, our_gradients = loss_and_gradients(model, [trees(rows[part::parts]) for part in range(parts)])
+    theirs, their_gradients = loss_and_gradients(model, [alone([row]) for row in rows])
+    assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-7)
+    assert (our_gradients - their_gradients).norm() <= 1e-5 * max(float(their_gradients.norm()), 0.5)

@@ -8,11 +8,15 @@ import numpy as np
 import polars as pl
 import pyarrow.dataset as ds
 import pytest
+from transformers import AutoModelForCausalLM
 
+from tests.invariant.training import assert_trees_equal_rows
 from tests.workspace import Workspace, stages_run
 from vcrd.io.parquet import read_table
 from vcrd.records import ARTEFACTS, COMPACT_TRAINING_SCHEMA, ROLLOUTS, TRAINING
 from vcrd.storage import decode_teacher_signal
+from vcrd.training.head import add_weighted_head
+from vcrd.trees.support import prepare_for_trees
 
 
 def training(run: Workspace) -> Path:
@@ -64,6 +68,14 @@ def test_every_prefix_is_the_rollouts_own_ids_and_the_target_a_proposals(finishe
         assert row["teacher_topk_ids"][len(prefix) :] == step["topk_ids"]
         targets.add(row["target"])
     assert targets == {"student", "teacher"}
+
+
+def test_the_runs_rows_as_trees_have_the_loss_and_gradients_of_rows(finished: Workspace) -> None:
+    rows = finished.table("training").sort("problem_id").to_dicts()
+    model = AutoModelForCausalLM.from_pretrained(finished.root / "data/models/demo-math/student")
+    add_weighted_head(model)
+    assert prepare_for_trees(model) is None
+    assert_trees_equal_rows(model, rows, parts=2)
 
 
 def test_the_teachers_signal_is_a_distribution(finished: Workspace) -> None:

@@ -16,7 +16,7 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]
     """Arguments of `WeightedSFTTrainer`; only those that `SFTConfig` does not have are documented here.
 
     `packing` fills bins of `max_length` tokens with whole rows, `padding_free` lays the rows of a batch behind one
-    another; rows are never truncated.
+    another; rows are never truncated. A batch of bins has `per_device_train_batch_size` of them.
 
     Args:
         kl_coef: Share of the KL to the stored teacher signal, in [0, 1]; tokens without one have plain NLL.
@@ -24,11 +24,14 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]
             tokens) or "weights" (the sum of their weights).
         vocab_size: Ids from here on are padding of the head, which no token has: the student's are masked, a teacher's
             mass there counts as tail. None: there is no padding.
+        tree_packing: Merge rows of a problem to prefix trees, so that what they begin with is computed once, at equal
+            loss and gradients; bins hold `max_length` tokens of trees. Takes the place of `packing` and `padding_free`.
     """
 
     kl_coef: float = field(default=0.0, metadata={"help": "Share of the KL, in [0, 1]."})
     weight_normalization: str = field(default="tokens", metadata={"help": "tokens or weights."})
     vocab_size: int | None = field(default=None, metadata={"help": "Ids from here on are padding of the head."})
+    tree_packing: bool = field(default=False, metadata={"help": "Merge rows of a problem to prefix trees."})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be right with weights, and keep the columns that carry them."""
@@ -40,7 +43,9 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]
         check_loss(self.kl_coef, self.weight_normalization)
         if self.label_smoothing_factor:
             raise ConfigError("label_smoothing_factor mixes other labels into weighted ones; set it to 0")
-        if self.packing and self.max_length is None:
+        if self.tree_packing and (self.packing or self.padding_free):
+            raise ConfigError("tree_packing takes the place of packing and padding_free; switch these off")
+        if (self.packing or self.tree_packing) and self.max_length is None:
             raise ConfigError("packing fills bins of max_length tokens; set max_length")
         if self.packing and self.packing_strategy != "bfd":
             raise ConfigError(f"packing_strategy {self.packing_strategy!r} cuts rows, which are whole; set it to bfd")

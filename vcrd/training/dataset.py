@@ -15,6 +15,8 @@ from vcrd.records import IGNORED, TOKENIZER_KEY
 from vcrd.storage import COMPACT_COLUMNS, PLAIN_COLUMNS
 
 NEEDED_COLUMNS = ("input_ids", "labels", "token_weights")
+GROUP_COLUMN = "problem_id"
+"""Rows of a problem begin alike, so that packing to trees merges them; nobody else looks at it."""
 _NAMED = "token ids of the tokenizer "
 
 
@@ -66,7 +68,7 @@ def as_training_dataset(dataset: Dataset | IterableDataset) -> TrainingDataset |
         raise ConfigError(f"expected a training folder or a data set of `datasets`, got {type(dataset).__name__}")
     if dataset.column_names is None:
         raise ConfigError("the stream does not know its columns; give features= where it is made or mapped")
-    chosen = dataset.select_columns(token_columns(dataset.column_names, "the data set"))
+    chosen = dataset.select_columns(_read_columns(dataset.column_names, "the data set"))
     if isinstance(chosen, IterableDataset):
         return chosen.with_format("arrow")
     made: TrainingDataset = TrainingDataset(chosen.data, info=chosen.info, indices_table=chosen._indices)
@@ -95,6 +97,10 @@ def token_columns(names: list[str], place: object) -> list[str]:
             raise SchemaError(f"expected all of {signal} or none, got {there}", file=place, column=absent)
         wanted += there
     return wanted
+
+
+def _read_columns(names: list[str], place: object) -> list[str]:
+    return [*token_columns(names, place), *([GROUP_COLUMN] if GROUP_COLUMN in names else [])]
 
 
 def has_teacher(names: list[str] | None) -> bool:
@@ -154,7 +160,7 @@ def _common(files: list[Path]) -> tuple[list[str], str | None]:
     for file in files:
         schema = read_schema(file)
         tokenizer = (schema.metadata or {}).get(TOKENIZER_KEY)
-        found.append((token_columns(schema.names, file), None if tokenizer is None else tokenizer.decode()))
+        found.append((_read_columns(schema.names, file), None if tokenizer is None else tokenizer.decode()))
         if found[-1] != found[0]:
             raise SchemaError(f"has other columns, or another tokenizer, than {files[0].name}", file=file)
     return found[0]

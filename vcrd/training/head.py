@@ -20,7 +20,9 @@ from transformers.utils import ModelOutput
 from vcrd.errors import ConfigError
 from vcrd.losses import LossPieces, fused_weighted_loss
 from vcrd.storage import PLAIN_COLUMNS
+from vcrd.training.layouts import TREE_FIELDS
 from vcrd.training.probe import logits_are_head_times_hidden
+from vcrd.trees.attention import TreeLayout, tree_arguments
 
 _OWN_FORWARD = "_forward_with_logits"
 
@@ -38,7 +40,8 @@ def add_weighted_head(model: Any) -> None:
 
     Further arguments of such a call: teacher_topk_ids, teacher_topk_logprobs [B, T, K] and teacher_tail_logprob [B, T],
     kl_coef, denominator, vocab_size. Entry t of every per-token tensor is about token t of `input_ids`; the shift is
-    made here. Any other call is the model's own.
+    made here. A batch of prefix trees says by `predecessors` [1, M] which node predicts each of its M labels, and
+    what each node sees by its `tree_*` fields. Any other call is the model's own.
 
     Args:
         model: A `transformers` causal language model, peft around it or not.
@@ -74,17 +77,20 @@ def unwrapped(model: Any) -> Any:
 
 
 def _weighted_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> WeightedOutput:
-    labels, weights = kwargs.pop("labels"), kwargs.pop("token_weights")
+    predecessors = kwargs.pop("predecessors", None)
+    labels, weights = (predicted(kwargs.pop(name), predecessors) for name in ("labels", "token_weights"))
     kl_coef = kwargs.pop("kl_coef", 0.0)
     options = {name: kwargs.pop(name, None) for name in ("denominator", "vocab_size")}
-    teacher = teacher_arguments({name: kwargs.pop(name, None) for name in PLAIN_COLUMNS}, kl_coef)
+    teacher = teacher_arguments({name: kwargs.pop(name, None) for name in PLAIN_COLUMNS}, kl_coef, predecessors)
+    if predecessors is not None:
+        kwargs |= tree_arguments(base, TreeLayout(*(kwargs.pop(name) for name in TREE_FIELDS)))
     hidden = base.base_model(*args, use_cache=False, **kwargs).last_hidden_state
     head = base.get_output_embeddings()
     loss, pieces = fused_weighted_loss(
-        hidden[:, :-1].flatten(0, 1),
+        hidden[:, :-1].flatten(0, 1) if predecessors is None else hidden[0, predecessors[0]],
         head.weight,
-        _shifted(labels),
-        _shifted(weights),
+        labels,
+        weights,
         **teacher,
         kl_coef=kl_coef,
         bias_V=head.bias,
@@ -94,8 +100,8 @@ def _weighted_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return WeightedOutput(loss=loss, pieces=pieces)
 
 
-def teacher_arguments(batch: Mapping[str, Any], kl_coef: float) -> dict[str, Any]:
-    """Return the teacher's columns of a batch, shifted, as a loss takes them; none without KL.
+def teacher_arguments(batch: Mapping[str, Any], kl_coef: float, predecessors: Tensor | None = None) -> dict[str, Any]:
+    """Return the teacher's columns of a batch, one entry per prediction, as a loss takes them; none without KL.
 
     Raises:
         ConfigError: There is a KL and a column is missing.
@@ -107,11 +113,12 @@ def teacher_arguments(batch: Mapping[str, Any], kl_coef: float) -> dict[str, Any
             f"kl_coef is {kl_coef}, but the batch has no {missing[0]}; see with_teacher of "
             "DataCollatorForWeightedLanguageModeling, and give rows that have a teacher signal, or set kl_coef to 0"
         )
-    return {f"{name}_{'TK' if 'topk' in name else 'T'}": _shifted(batch[name]) for name in PLAIN_COLUMNS}
+    return {f"{name}_{'TK' if 'topk' in name else 'T'}": predicted(batch[name], predecessors) for name in PLAIN_COLUMNS}
 
 
-def _shifted(values: Tensor) -> Tensor:
-    return values[:, 1:].flatten(0, 1)
+def predicted(values: Tensor, predecessors: Tensor | None) -> Tensor:
+    """Return what a batch says of each predicted token: of trees these are listed, else all but each row's first."""
+    return (values[:, 1:] if predecessors is None else values).flatten(0, 1)
 
 
 def _refuse(base: Any) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from vcrd.errors import ConfigError
 from vcrd.losses import IGNORED, exact_dtype
 from vcrd.storage import PLAIN_COLUMNS
-from vcrd.training.head import add_weighted_head
+from vcrd.training.head import add_weighted_head, predicted
 from vcrd.training.params import check_loss
 
 _FOR_LOSS = ("labels", "token_weights", *PLAIN_COLUMNS)
@@ -64,11 +64,11 @@ class WeightedLossMixin:
 
     def _amount(self, batch: dict[str, Tensor]) -> Tensor:
         """Supervised tokens of a batch, or the sum of their weights; the first token of a row predicts nothing."""
-        supervised = batch["labels"][:, 1:] != IGNORED
-        exact = exact_dtype(supervised.device)
-        if self.weight_normalization == "tokens":
-            return supervised.sum().to(exact)
-        return batch["token_weights"][:, 1:][supervised].to(exact).sum()
+        labels, weights = (predicted(batch[name], batch.get("predecessors")) for name in ("labels", "token_weights"))
+        supervised, exact = labels != IGNORED, exact_dtype(labels.device)
+        return (
+            supervised.sum().to(exact) if self.weight_normalization == "tokens" else weights[supervised].to(exact).sum()
+        )
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

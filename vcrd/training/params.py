@@ -34,6 +34,8 @@ class TrainParams:
     """Share of the KL where there is a teacher signal; the rest is NLL."""
     weight_normalization: Literal["tokens", "weights"]
     """What a step's loss is divided by: supervised tokens, or the sum of their weights."""
+    packing: Literal["auto", "trees", "none"]
+    """trees: what a problem's rows share is computed once; auto: where the model can and it pays; none: padded rows."""
     dtype: Literal["float32", "bfloat16"]
     """Of the weights."""
     threads: Annotated[int, Ge(1)]

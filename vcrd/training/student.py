@@ -12,7 +12,9 @@ from transformers.utils import logging
 
 from vcrd.errors import ConfigError
 from vcrd.io.progress import Progress
+from vcrd.training.batches import choose_batches
 from vcrd.training.config import WeightedSFTConfig
+from vcrd.training.dataset import TrainingDataset, load_training_dataset
 from vcrd.training.params import TrainParams
 from vcrd.training.pretrain import save
 from vcrd.training.trainer import WeightedSFTTrainer
@@ -50,6 +52,9 @@ def train_student(
     tokenizer = AutoTokenizer.from_pretrained(model_path, revision=revision)
     if tokenizer.pad_token_id is None:
         raise ConfigError(f"the tokenizer of {model_path!r} has no pad token; set one and save it")
+    rows = load_training_dataset(training_dir)
+    assert isinstance(rows, TrainingDataset), "only streams are none"
+    batches = choose_batches(model, rows, params)
     with tempfile.TemporaryDirectory() as scratch:
         args = WeightedSFTConfig(
             output_dir=scratch,
@@ -59,15 +64,16 @@ def train_student(
             learning_rate=params.learning_rate,
             warmup_steps=params.warmup_steps,
             lr_scheduler_type=params.lr_scheduler,
-            per_device_train_batch_size=params.batch_size,
-            gradient_accumulation_steps=params.gradient_accumulation,
+            per_device_train_batch_size=batches.per_device,
+            gradient_accumulation_steps=batches.accumulation,
+            tree_packing=batches.tree_tokens is not None,
+            max_length=batches.tree_tokens,
             weight_decay=params.weight_decay,
             max_grad_norm=params.max_grad_norm,
             kl_coef=params.kl_coef,
             weight_normalization=params.weight_normalization,
             vocab_size=min(len(tokenizer), model.config.get_text_config().vocab_size),
             bf16=False,
-            max_length=None,
             gradient_checkpointing=False,
             save_strategy="no",
             report_to=[],
@@ -76,7 +82,7 @@ def train_student(
             dataloader_pin_memory=False,
         )
         trainer = WeightedSFTTrainer(
-            model=model, args=args, train_dataset=training_dir, processing_class=tokenizer, callbacks=[_Bar()]
+            model=model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[_Bar()]
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -18,6 +18,7 @@ from vcrd.training.head import unwrapped
 from vcrd.training.mixin import WeightedLossMixin
 from vcrd.training.packed import PackedDataset, PackedStream
 from vcrd.training.probe import rows_do_not_see_each_other
+from vcrd.trees.support import prepare_for_trees
 
 
 class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
@@ -50,14 +51,17 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
                 with_teacher=args.kl_coef > 0,
                 padding_free=self.padding_free,
                 vocab_size=args.vocab_size,
+                trees=args.tree_packing,
             )
         if self.padding_free:
             refuse_mixed_rows(self.model)
+        if args.tree_packing and (reason := prepare_for_trees(unwrapped(self.model))) is not None:
+            raise ConfigError(f"{type(self.model).__name__} cannot be trained on prefix trees: {reason}")
         # SFTTrainer takes data sets alone; the bins of one are none.
-        if args.packing:
+        if args.packing or args.tree_packing:
             assert args.max_length is not None, "WeightedSFTConfig refuses packing without it"
             packed = PackedStream if isinstance(train, IterableDataset) else PackedDataset
-            self.train_dataset = packed(train, args.max_length)
+            self.train_dataset = packed(train, args.max_length, trees=args.tree_packing)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Take the same kinds of data set as the constructor; a string is the name of one of its eval_dataset."""

@@ -1,0 +1,120 @@
+"""Rollouts of random tokens whose rows share prefixes, and passes over them as trees and as rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from vcrd.training.collator import DataCollatorForWeightedLanguageModeling
+from vcrd.training.head import add_weighted_head
+from vcrd.trees.support import prepare_for_trees
+
+VOCABULARY, PROMPT, STEP = 8_192, 128, 48
+
+Row = dict[str, Any]
+
+
+def qwen() -> Any:
+    """Build a Qwen2 with H=512, 8 layers, 8 heads of which 2 hold keys and values, V=8,192; random weights."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=512,
+        intermediate_size=1408,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        max_position_embeddings=8_192,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def trainable_qwen() -> Any:
+    """Build it with the weighted loss in its forward, ready for trees."""
+    model = qwen()
+    add_weighted_head(model)
+    if (reason := prepare_for_trees(model)) is not None:
+        raise AssertionError(reason)
+    return model.train()
+
+
+def rollout_rows(steps: int, rollouts: int, seed: int) -> list[Row]:
+    """Return a row for each prefix of each rollout: the prefix, and the teacher's step behind it."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for rollout in range(rollouts):
+        trunk = rng.integers(0, VOCABULARY, PROMPT + steps * STEP)
+        for step in range(steps):
+            prefix = trunk[: PROMPT + step * STEP].tolist()
+            target = rng.integers(0, VOCABULARY, STEP).tolist()
+            rows.append(
+                {
+                    "rollout": rollout,
+                    "input_ids": prefix + target,
+                    "labels": [-100] * len(prefix) + target,
+                    "token_weights": [0.0] * len(prefix) + [1.0] * STEP,
+                }
+            )
+    return rows
+
+
+def tree_batches(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return one batch for each rollout."""
+    found = defaultdict(list)
+    for row in rows:
+        found[row["rollout"]].append(row)
+    return list(found.values())
+
+
+def bucketed_batches(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
+    """Return batches of rows of one length, so that nothing is padded, with at most `tokens` where a row is shorter."""
+    by_length = defaultdict(list)
+    for row in rows:
+        by_length[len(row["input_ids"])].append(row)
+    batches = []
+    for length, mine in by_length.items():
+        size = max(1, tokens // length)
+        batches += [mine[start : start + size] for start in range(0, len(mine), size)]
+    return batches
+
+
+def train_pass(model: Any, batches: Sequence[Sequence[Row]], *, trees: bool) -> None:
+    """Collate, run forward and backward over all batches, and leave the gradients."""
+    collate = DataCollatorForWeightedLanguageModeling(0, with_teacher=False, trees=trees)
+    model.zero_grad()
+    for batch in batches:
+        model(**collate(batch), weighted_loss=True, denominator=1000.0).loss.backward()
+
+
+def gradient(model: Any) -> torch.Tensor:
+    """Return all gradients as one vector."""
+    return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
+
+
+def synthetic_table(rollouts: int, steps: int, mean_length: int) -> pa.Table:
+    """Return rows of many rollouts, each of its own problem, as a training data set has them: problem_id, input_ids.
+
+    Args:
+        rollouts: How many.
+        steps: Rows of each, every one `STEP` tokens longer than the one before.
+        mean_length: Tokens of a row, on average.
+    """
+    rng = np.random.default_rng(0)
+    lengths = mean_length + STEP * np.arange(1, steps + 1) - STEP * (steps + 1) // 2
+    place = np.concatenate([np.arange(length) for length in lengths])
+    is_target = place >= np.repeat(lengths - STEP, lengths)
+    ids = np.empty((rollouts, len(place)), np.int32)
+    for rollout in range(rollouts):
+        ids[rollout] = rng.integers(0, VOCABULARY, int(lengths[-1]), dtype=np.int32)[place]
+        ids[rollout, is_target] = rng.integers(0, VOCABULARY, int(is_target.sum()), dtype=np.int32)
+    offsets = np.concatenate([[0], np.cumsum(np.tile(lengths, rollouts))]).astype(np.int32)
+    names = pa.array(np.repeat(np.arange(rollouts), steps).astype(str))
+    return pa.table(
+        {"problem_id": names, "input_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids.ravel()))}
+    )
