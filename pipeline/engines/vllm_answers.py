@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.engines.base import not_finite
 from vcrd.requests import (
     Classification,
     ClassifyRequest,
@@ -31,7 +32,7 @@ def read_generation(request: GenerateRequest, output: Any, vocabulary: int) -> G
         return Failure(id=request.id, reason="token_out_of_vocabulary", message=message)
     logprobs, top = _candidates(made.logprobs, len(token_ids))
     if not np.isfinite(logprobs).all():
-        return _not_finite(request.id)
+        return not_finite(request.id)
     ended = "stop" if isinstance(made.stop_reason, str) else "eos"
     return Generation(
         id=request.id,
@@ -46,7 +47,7 @@ def read_scores(request: ScoreRequest, output: Any) -> Scores | Failure:
     """Read what the tokens from `start` on were given; vLLM has nothing to say of a prompt's first token."""
     logprobs, top = _candidates(output.prompt_logprobs, len(request.token_ids) - 1, request.start - 1)
     if not np.isfinite(logprobs).all():
-        return _not_finite(request.id)
+        return not_finite(request.id)
     return Scores(id=request.id, logprobs=logprobs, top=top)
 
 
@@ -54,12 +55,8 @@ def read_classification(request: ClassifyRequest, output: Any) -> Classification
     """Read the probabilities where they are asked for."""
     probabilities = output.outputs.data.float().numpy()[list(request.read_positions)]
     if not np.isfinite(probabilities).all():
-        return _not_finite(request.id)
+        return not_finite(request.id)
     return Classification(id=request.id, probabilities=probabilities)
-
-
-def _not_finite(name: str) -> Failure:
-    return Failure(id=name, reason="not_finite", message="the model's output is not a number")
 
 
 def _candidates(flat: Any, rows: int, first: int = 0) -> tuple[NDArray[np.float32], TopLogprobs | None]:
