@@ -125,7 +125,9 @@ def _overhead(engine: Any, run: OneShard, stage: ShardedStage) -> bool:
         ratios.append(rates[staged] / rates[bare])
     clocks = {"tokens/s": 0, "tokens a CPU second, which busy neighbours leave alone": 1}
     title = f"{stage.name} on vllm, its shard read and written, over LLM.generate on the same {len(prompts)} requests"
-    held = [claim(f"{title}: {unit}", [pair[at] for pair in ratios], 0.95, "higher") for unit, at in clocks.items()]
+    held = [
+        claim(f"{title}: {unit}", [float(pair[at]) for pair in ratios], 0.95, "higher") for unit, at in clocks.items()
+    ]
     return all(held)
 
 
