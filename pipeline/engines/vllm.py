@@ -1,6 +1,7 @@
 """vLLM in process: requests are streamed in and results out, a bounded number in flight; a bad one fails alone.
 
-The one file that imports vllm. Seeds repeat on the same machine; bits are what vLLM's own numerics give.
+The one file that imports vllm. Seeds repeat on the same machine; bits are what vLLM's own numerics give. Prompts that
+begin alike are sent one after another, the shorter first, so that its prefix cache computes what they share once.
 """
 
 from __future__ import annotations
@@ -10,9 +11,18 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-
-from pipeline.engines.base import EngineParams, Limits, ModelRef, Progress, Task, refuse_head, silent
+from pipeline.engines.base import (
+    EngineParams,
+    Limits,
+    ModelRef,
+    PrefillCount,
+    Progress,
+    Task,
+    prefix_order,
+    refuse_head,
+    silent,
+)
+from pipeline.engines.vllm_answers import read_classification, read_generation, read_scores
 from vcrd.errors import ConfigError
 from vcrd.requests import (
     Classification,
@@ -23,7 +33,6 @@ from vcrd.requests import (
     ScoreRequest,
     Scores,
     TokenHead,
-    TopLogprobs,
 )
 
 Request = TypeVar("Request", GenerateRequest, ScoreRequest, ClassifyRequest)
@@ -33,7 +42,12 @@ _TOKEN_HEAD, _SEQUENCE_HEAD = "ForTokenClassification", "ForSequenceClassificati
 
 
 class VllmEngine:
-    """One vLLM engine: it generates and scores, or it classifies."""
+    """One vLLM engine: it generates and scores, or it classifies.
+
+    Attributes:
+        tokenizer: Of its model.
+        prefilled: Tokens of all prompts since it was loaded; a preempted request counts once.
+    """
 
     def __init__(self, params: EngineParams, model: ModelRef, task: Task, head: TokenHead) -> None:
         """Start the engine (20 to 40 s)."""
@@ -52,6 +66,7 @@ class VllmEngine:
         options: dict[str, Any] = {}
         if on_cpu:
             # A prefill that is cut into pieces kills seeded requests on CPU: one batch holds all prompts in flight.
+            # Whole blocks are shared; 32 is the smallest that this backend has, 128 its default.
             options |= {
                 "enforce_eager": True,
                 "max_num_batched_tokens": length * params.max_in_flight,
@@ -61,6 +76,8 @@ class VllmEngine:
             options |= {"max_num_batched_tokens": max(length, 8192)}
         if task == "classify":
             options |= _classify_options(config, head, self.tokenizer, params)
+        else:
+            options |= {"enable_prefix_caching": True}
         self._llm = LLM(
             model=model.path,
             revision=model.revision,
@@ -75,6 +92,7 @@ class VllmEngine:
             disable_log_stats=True,
             **options,
         )
+        self.prefilled = PrefillCount()
         self._engine = self._llm.llm_engine
         self._in_flight = params.max_in_flight
         self._vocabulary = len(self.tokenizer)
@@ -105,12 +123,17 @@ class VllmEngine:
                 stop=list(sampling.stop),
                 stop_token_ids=self._eos,
                 include_stop_str_in_output=True,
+                detokenize=bool(sampling.stop),  # its text is for stop strings alone
                 logprobs=sampling.top_k_logprobs,
+                flat_logprobs=True,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
 
+        def read(request: GenerateRequest, output: Any) -> Generation | Failure:
+            return read_generation(request, output, self._vocabulary)
+
         refuse = self._limits.refuse_generate
-        return self._stream(requests, refuse, lambda item: item.prompt_ids, params, self._read_generation, progress)
+        return self._stream(requests, refuse, lambda item: item.prompt_ids, params, read, progress)
 
     def score(self, requests: Sequence[ScoreRequest], progress: Progress = silent) -> list[Scores | Failure]:
         """Give log-probabilities of given tokens; see `vcrd.requests`."""
@@ -118,7 +141,11 @@ class VllmEngine:
 
         def params(request: ScoreRequest) -> Any:
             return SamplingParams(
-                temperature=0.0, max_tokens=1, prompt_logprobs=request.top_k_logprobs, detokenize=False
+                temperature=0.0,
+                max_tokens=1,
+                prompt_logprobs=request.top_k_logprobs,
+                flat_logprobs=True,
+                detokenize=False,
             )
 
         # vLLM generates at least one token, so that the longest sequence it scores is one shorter.
@@ -126,7 +153,7 @@ class VllmEngine:
             limits = Limits(self._limits.vocabulary_size, self._limits.max_length - 1)
             return limits.refuse_score(request)
 
-        return self._stream(requests, refuse, lambda item: item.token_ids, params, _read_scores, progress)
+        return self._stream(requests, refuse, lambda item: item.token_ids, params, read_scores, progress)
 
     def classify(
         self, requests: Sequence[ClassifyRequest], progress: Progress = silent
@@ -138,7 +165,7 @@ class VllmEngine:
             return PoolingParams(task="token_classify", use_activation=True)
 
         refuse = self._limits.refuse_classify
-        return self._stream(requests, refuse, lambda item: item.token_ids, params, _read_classification, progress)
+        return self._stream(requests, refuse, lambda item: item.token_ids, params, read_classification, progress)
 
     def _stream(
         self,
@@ -150,13 +177,17 @@ class VllmEngine:
         progress: Progress,
     ) -> list[Any]:
         """Keep the engine filled, and read each answer as it is finished."""
-        answers: dict[int, Any] = {}
-        waiting = iter(enumerate(requests))
+        answers: dict[int, Any] = {
+            index: failure for index, request in enumerate(requests) if (failure := refuse(request)) is not None
+        }
+        good = [index for index in range(len(requests)) if index not in answers]
+        order = prefix_order([ids(requests[index]) for index in good])
+        waiting = iter([good[place] for place in order])
         live = 0
         while True:
-            while live < self._in_flight and (item := next(waiting, None)) is not None:
-                index, request = item
-                failure = refuse(request) or self._add(str(index), list(ids(request)), params(request), request.id)
+            while live < self._in_flight and (index := next(waiting, None)) is not None:
+                request = requests[index]
+                failure = self._add(str(index), list(ids(request)), params(request), request.id)
                 if failure is not None:
                     answers[index] = failure
                 else:
@@ -167,6 +198,8 @@ class VllmEngine:
                 if output.finished:
                     live -= 1
                     index = int(output.request_id)
+                    asked = len(ids(requests[index]))
+                    self.prefilled += PrefillCount(asked, asked - (output.num_cached_tokens or 0))
                     answers[index] = read(requests[index], output)
                     progress(len(getattr(answers[index], "token_ids", ids(requests[index]))))
 
@@ -178,24 +211,6 @@ class VllmEngine:
         except (ValueError, TypeError) as error:
             return Failure(id=request_id, reason="refused", message=" ".join(str(error).split())[:200])
         return None
-
-    def _read_generation(self, request: GenerateRequest, output: Any) -> Generation | Failure:
-        made = output.outputs[0]
-        token_ids = list(made.token_ids)
-        if max(token_ids) >= self._vocabulary:
-            message = f"the head is padded: id {max(token_ids)} was drawn, the tokenizer has {self._vocabulary}"
-            return Failure(id=request.id, reason="token_out_of_vocabulary", message=message)
-        logprobs = np.array([made.logprobs[at][token].logprob for at, token in enumerate(token_ids)], np.float32)
-        if not np.isfinite(logprobs).all():
-            return Failure(id=request.id, reason="not_finite", message="the model's output is not a number")
-        ended = "stop" if isinstance(made.stop_reason, str) else "eos"
-        return Generation(
-            id=request.id,
-            token_ids=token_ids,
-            logprobs=logprobs,
-            finish_reason=ended if made.finish_reason == "stop" else "length",
-            top=_top(made.logprobs, request.sampling.top_k_logprobs),
-        )
 
 
 def _prepare_environment(params: EngineParams) -> bool:
@@ -274,31 +289,3 @@ def _eos_ids(generation_config: Any, model: ModelRef, tokenizer: Any) -> list[in
         configured = None
     ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
     return sorted(item for item in ids if item is not None)
-
-
-def _top(rows: Any, k: int) -> TopLogprobs | None:
-    """Return the k likeliest candidates of every row (a mapping from id to rank and log-probability), and the tail."""
-    if not k:
-        return None
-    best = [sorted(row.items(), key=lambda item: item[1].rank)[:k] for row in rows]
-    ids = np.array([[token for token, _ in row] for row in best], np.int32)
-    logprobs = np.array([[entry.logprob for _, entry in row] for row in best], np.float64)
-    mass = np.logaddexp.reduce(logprobs, axis=1)
-    # vLLM gives candidates only: the rest of the mass is 1 minus theirs, as exact as fp32 log-probabilities allow.
-    tail = np.log(-np.expm1(np.minimum(mass, -1e-7)))
-    return TopLogprobs(ids, logprobs.astype(np.float32), tail.astype(np.float32))
-
-
-def _read_scores(request: ScoreRequest, output: Any) -> Scores | Failure:
-    rows = [output.prompt_logprobs[at] for at in range(request.start, len(request.token_ids))]
-    chosen = [row[token].logprob for row, token in zip(rows, request.token_ids[request.start :], strict=True)]
-    if not np.isfinite(chosen).all():
-        return Failure(id=request.id, reason="not_finite", message="the model's output is not a number")
-    return Scores(id=request.id, logprobs=np.array(chosen, np.float32), top=_top(rows, request.top_k_logprobs))
-
-
-def _read_classification(request: ClassifyRequest, output: Any) -> Classification | Failure:
-    probabilities = output.outputs.data.float().numpy()[list(request.read_positions)]
-    if not np.isfinite(probabilities).all():
-        return Failure(id=request.id, reason="not_finite", message="the model's output is not a number")
-    return Classification(id=request.id, probabilities=probabilities)

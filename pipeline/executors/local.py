@@ -13,6 +13,7 @@ from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any
 
+from pipeline.executors.prefill import telling_prefill
 from pipeline.shards import ShardTask, commit
 from pipeline.stage import Context, Shard, ShardedStage
 from vcrd.errors import VcrdError
@@ -57,7 +58,8 @@ def run_tasks(
 def _run(
     stage: ShardedStage, context: Context, loaded: Any, task: ShardTask, progress: Callable[[int], None]
 ) -> FileEntry:
-    result = stage.work(loaded, Shard(context, task.file, progress))
+    with telling_prefill(f"{stage.name} {Path(task.file).stem}", loaded):
+        result = stage.work(loaded, Shard(context, task.file, progress))
     return commit(task, result, stage.kind.schema, stage.kind.key)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -249,6 +250,32 @@ class TestVllm:
         first, second = vllm.generate(wanted), vllm.generate(wanted[::-1])[::-1]
         assert [item.token_ids for item in first] == [item.token_ids for item in second]
         assert len({tuple(item.token_ids) for item in first}) > len(wanted) // 2
+
+    def test_shared_prefixes_are_computed_once_and_change_no_answer(self, engine, vllm) -> None:
+        solved = engine.generate(requests())
+        prefixes = [
+            [*prompt, *answer.token_ids[:end]]
+            for prompt, answer in zip(PROMPTS, solved, strict=True)
+            for end in range(0, len(answer.token_ids), 6)
+        ]
+        sampling = Sampling(max_tokens=6, temperature=0.0, top_k_logprobs=2)
+        wanted = [
+            GenerateRequest(id=str(index), prompt_ids=ids, seed=1, sampling=sampling)
+            for index, ids in enumerate(Random(0).sample(prefixes, len(prefixes)))
+        ]
+        vllm._llm.reset_prefix_cache()
+        before = vllm.prefilled
+        together = vllm.generate(wanted)
+        done = vllm.prefilled - before
+        assert done.asked == sum(len(ids) for ids in prefixes)
+        unique = len({tuple(ids[:end]) for ids in prefixes for end in range(1, len(ids) + 1)})
+        block = vllm._engine.vllm_config.cache_config.block_size
+        assert done.computed - unique <= 1.1 * (block / 2 + 1) * len(prefixes)
+        for request, among in list(zip(wanted, together, strict=True))[::7]:
+            vllm._llm.reset_prefix_cache()
+            (alone,) = vllm.generate([request])
+            assert alone.token_ids == among.token_ids
+            np.testing.assert_allclose(alone.logprobs, among.logprobs, atol=1e-4)
 
     def test_a_bad_request_fails_alone(self, vllm) -> None:
         sampling = Sampling(max_tokens=20, temperature=0.0)

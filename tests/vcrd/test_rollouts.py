@@ -1,6 +1,7 @@
 """Rollouts and proposals: ids are the truth, and what cannot be compared is a reject with its reason."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -84,6 +85,14 @@ def test_the_teacher_gets_the_students_ids_and_keeps_its_first_step() -> None:
     assert [item.text for item in students] == list(RIGHT)
     assert [len(item.topk_ids[0]) for item in students] == [2, 0, 0]
     assert [item.finish_reason for item in students] == ["step", "step", "eos"]
+
+
+def test_the_prefixes_of_a_rollout_are_asked_together_the_shorter_first() -> None:
+    problems = [problem(problem_id="p"), problem(problem_id="q")]
+    wanted = teacher_requests([rollout(of=item) for item in problems], PROPOSALS, seed=1)
+    assert [item.id for item in wanted] == [f"{name}/r0/s{step}/teacher" for name in "pq" for step in range(3)]
+    for one, following in pairwise(wanted[:3]):
+        assert following.prompt_ids[: len(one.prompt_ids)] == one.prompt_ids
 
 
 def test_prefixes_stand_around_the_first_wrong_step_and_spread() -> None:

@@ -11,6 +11,11 @@ from tqdm import tqdm
 _LINE_SECONDS = 30.0
 
 
+def say(line: str) -> None:
+    """Write a line on standard error, above a bar that is shown there."""
+    tqdm.write(line, file=sys.stderr)
+
+
 class Progress:
     """Counts units of work, and tokens beside them, on standard error."""
 

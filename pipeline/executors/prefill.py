@@ -1,0 +1,28 @@
+"""What sharing prefixes saved: told for every shard on standard error, and in no output.
+
+Engines are not imported here: every stage has an executor, and their code would count as that of stages without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from vcrd.io.progress import say
+
+
+@contextmanager
+def telling_prefill(label: str, loaded: Any) -> Iterator[None]:
+    """Tell how many prompt tokens the engine among what a stage loaded computed meanwhile, if there is one."""
+    parts = loaded if isinstance(loaded, tuple) else (loaded,)
+    engine = next((part for part in parts if hasattr(part, "prefilled")), None)
+    if engine is None:
+        yield
+        return
+    before = engine.prefilled
+    yield
+    done = engine.prefilled - before
+    if done.asked:
+        shared = round(100 * done.hit_rate)
+        say(f"{label}: {done.computed:,} of {done.asked:,} prompt tokens computed ({shared} % shared)")
