@@ -7,7 +7,8 @@ what makes the shard exist; it is adopted only while both checksums in it hold.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline.stage import Context, ShardedStage, ShardResult, Stage, TableKind,
 from vcrd.errors import SchemaError, VcrdError
 from vcrd.io.files import fingerprint, read_json, sha256_file, write_json
 from vcrd.io.manifest import FileEntry, read_manifest
-from vcrd.io.parquet import as_row, table_from_rows, write_table
+from vcrd.io.parquet import as_row, table_from_rows, table_writer, write_table
 from vcrd.io.rejects import REJECTS_SCHEMA, Reject, count_reasons
 
 
@@ -128,16 +129,11 @@ def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
     write_table(path, table_from_rows([as_row(item) for item in rejects], REJECTS_SCHEMA, path.name))
 
 
-def _as_it_is(table: pa.Table) -> pa.Table:
-    return table
-
-
 def write_shards(
     out: Path,
     kind: TableKind[Any],
     shards: Iterable[tuple[str, Sequence[object], Sequence[Reject]]],
     expected: int,
-    finish: Callable[[pa.Table], pa.Table] = _as_it_is,
 ) -> WholeResult:
     """Write the output of a whole stage as shards, given as (file, records, rejects).
 
@@ -146,13 +142,11 @@ def write_shards(
         kind: Of the records.
         shards: Made one at a time.
         expected: Records and rejects in all.
-        finish: Turns a shard's rows into the form in which they are written.
     """
     entries: list[FileEntry] = []
     rejected: list[Reject] = []
     for file, records, rejects in shards:
-        table = table_from_rows([as_row(record) for record in records], kind.schema, file)
-        write_table(out / file, finish(table))
+        write_table(out / file, table_from_rows([as_row(record) for record in records], kind.schema, file))
         count = len(records) + len(rejects)
         check_counts(file, records, rejects, count, kind.key)
         entries.append(entry_of(file, rows=len(records), expected=count, rejects=count_reasons(rejects)))
@@ -160,6 +154,36 @@ def write_shards(
     if sum(entry.expected for entry in entries) != expected:
         raise AssertionError(f"{kind.name}: {expected} rows expected, {sum(entry.expected for entry in entries)} made")
     return WholeResult(entries, rejected)
+
+
+def write_pieces(
+    out: Path,
+    file: str,
+    schema: pa.Schema,
+    pieces: Iterable[tuple[Iterable[pa.Table], Sequence[Reject]]],
+    expected: int,
+) -> FileEntry:
+    """Write a shard of a whole stage that does not fit into memory, and its rejects beside the stage's folder.
+
+    Args:
+        out: Folder to write into.
+        file: Name of the shard.
+        schema: Of its rows.
+        pieces: Rows and rejects, made some at a time; that no key occurs twice is theirs to see to.
+        expected: Rows and rejects in all.
+    """
+    reasons: Counter[str] = Counter()
+    rejected = out.parent / file
+    with table_writer(out / file, schema) as rows, table_writer(rejected, REJECTS_SCHEMA) as rejects:
+        for tables, refused in pieces:
+            for table in tables:
+                rows.write(table)
+            rejects.write(table_from_rows([as_row(item) for item in refused], REJECTS_SCHEMA, file))
+            reasons.update(item.reason for item in refused)
+    if not rejects.rows:
+        rejected.unlink()
+    _check_count(file, rows.rows, rejects.rows, expected)
+    return entry_of(file, rows=rows.rows, expected=expected, rejects=dict(sorted(reasons.items())))
 
 
 def entry_of(file: str, **counts: Any) -> FileEntry:
@@ -174,7 +198,11 @@ def all_files(out: Path) -> list[FileEntry]:
 
 def check_counts(name: str, records: Sequence[object], rejects: Sequence[Reject], expected: int, key: str) -> None:
     """Hold a stage to its promise: rows expected = rows written + rejects, every id once."""
-    if len(records) + len(rejects) != expected:
-        raise AssertionError(f"{name}: {expected} rows expected, {len(records)} written, {len(rejects)} rejected")
+    _check_count(name, len(records), len(rejects), expected)
     if len({getattr(record, key) for record in records}) != len(records):
         raise AssertionError(f"{name}: a {key} occurs twice")
+
+
+def _check_count(name: str, written: int, rejected: int, expected: int) -> None:
+    if written + rejected != expected:
+        raise AssertionError(f"{name}: {expected} rows expected, {written} written, {rejected} rejected")

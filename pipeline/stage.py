@@ -6,7 +6,7 @@ rows at once. Both are pure: same inputs, parameters and seed, same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.layout import Layout
 from pipeline.params import Settings
 from vcrd.io.manifest import FileEntry, check_file
-from vcrd.io.parquet import read_rows, shard_files
+from vcrd.io.parquet import read_batches, read_rows, shard_files
 from vcrd.io.rejects import Reject
 
 T = TypeVar("T")
@@ -82,7 +82,15 @@ class Shard:
 
     def read(self, kind: TableKind[T]) -> list[T]:
         """Read this shard of an input."""
-        return self.context.select(kind, [self.context.inputs.folder(kind.name) / self.file])
+        return self.context.select(kind, [self._path(kind)])
+
+    def stream(self, kind: TableKind[Any], columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Read columns of this shard of an input, so many rows at a time, of all problems."""
+        check_file(self._path(kind))
+        return read_batches(self._path(kind), columns, rows, kind.schema)
+
+    def _path(self, kind: TableKind[Any]) -> Path:
+        return self.context.inputs.folder(kind.name) / self.file
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,10 @@ class ShardResult:
 
 @dataclass(frozen=True)
 class WholeResult:
-    """What came of a whole stage: the files it wrote into its folder (without their checksums), and rejects."""
+    """What came of a whole stage: the files it wrote into its folder (without their checksums), and rejects.
+
+    A build that makes many rejects writes them beside its folder, as `write_pieces` does, and gives none here.
+    """
 
     files: Sequence[FileEntry]
     rejects: Sequence[Reject] = ()

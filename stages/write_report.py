@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
-
 from pipeline.cli import stage_main
 from pipeline.shards import all_files
 from pipeline.stage import Context, WholeResult, WholeStage
@@ -13,7 +11,7 @@ from vcrd.evaluation import summarise
 from vcrd.examples import SUMMARY_COLUMNS, summarise_training
 from vcrd.io.files import read_json
 from vcrd.io.manifest import read_manifest
-from vcrd.io.parquet import read_table, shard_files
+from vcrd.io.parquet import read_batches, read_table, shard_files
 from vcrd.prm import read_spec
 from vcrd.records import ARTEFACTS, EVALUATION, TRAINING
 from vcrd.reliability import FILE
@@ -34,7 +32,7 @@ def build(context: Context, out: Path) -> WholeResult:
         manifests=[read_manifest(folder(name)) for name in names],
         evaluation=summarise(context.read(EVALUATION)),
         judged=read_json(folder(RELIABILITY) / FILE)["judged"],
-        training=summarise_training(pa.concat_tables([read_table(file, columns=SUMMARY_COLUMNS) for file in shards])),
+        training=summarise_training(batch for file in shards for batch in read_batches(file, SUMMARY_COLUMNS)),
         prm=read_spec(folder(PRM)).reason,
         examples=TRAINING.parse(decode_teacher_signal(read_table(shards[0]).slice(0, MAX_EXAMPLES)).to_pylist()),
     )

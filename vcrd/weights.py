@@ -69,6 +69,6 @@ def solve_scale(strengths_N: NDArray[np.float64], tokens_N: NDArray[np.int64], w
     return float(w_max / strengths[strengths > 0].min())
 
 
-def token_weight(strength: float, scale: float, w_max: float) -> float:
-    """Return the weight of each token of a step: min(c * strength, w_max)."""
-    return min(scale * strength, w_max)
+def token_weights(strengths_N: NDArray[np.float64], scale: float, w_max: float) -> NDArray[np.float64]:
+    """Return the weight [N] of each token of a row's step: min(c * strength, w_max)."""
+    return np.minimum(scale * strengths_N, w_max)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vcrd.domains.demo_math import build_tokenizer
-from vcrd.records import Evidence, Problem, Rollout, StepProposal
+from vcrd.records import Evidence, Problem, Rollout, StepProposal, Validity
 from vcrd.reliability import LabelledTable, ReliabilityModel, ReliabilityParams, fit_reliability, tabulate
 from vcrd.requests import GenerateRequest, Generation, Sampling
 from vcrd.rollouts import read_rollouts
@@ -94,4 +94,26 @@ def evidence(of: StepProposal, rule: int = 0, score: float | None = 0.7) -> Evid
         prm_missing="",
         score_peer=None,
         peer_missing="not_asked",
+    )
+
+
+def validity(of: StepProposal, value: float = 0.5, rule: int = 0, broken: bool = False) -> Validity:
+    return Validity(
+        proposal_id=of.proposal_id,
+        prefix_id=of.prefix_id,
+        rollout_id=of.rollout_id,
+        problem_id=of.problem_id,
+        domain=of.domain,
+        step_index=of.step_index,
+        proposer=of.proposer,
+        position=0.0,
+        rule=rule,
+        rule_reason="",
+        score_prm=None,
+        score_peer=None,
+        successes=0,
+        trials=0,
+        local_validity=value,
+        local_validity_sd=0.1,
+        prefix_broken=broken,
     )

@@ -1,17 +1,34 @@
 """From validities to rows: targets, masks, rejects, and the evaluation that follows."""
 
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.vcrd.factories import RIGHT, VERIFIER, evidence, generation, problem, proposal, rollout, unfitted_reliability
-from vcrd.calibration import CalibrationParams
+from tests.vcrd.example_reference import Inputs, expected, made
+from tests.vcrd.factories import (
+    RIGHT,
+    VERIFIER,
+    evidence,
+    generation,
+    problem,
+    proposal,
+    rollout,
+    unfitted_reliability,
+    validity,
+)
+from vcrd.calibration import STRENGTHS, CalibrationParams
 from vcrd.completions import CompletionRecord
 from vcrd.domains.demo_math import step_is_valid
+from vcrd.errors import ConfigError, SchemaError
 from vcrd.evaluation import read_evaluation, summarise
-from vcrd.examples import choose_targets, make_example, pair_up, scale_of
-from vcrd.records import Validity
+from vcrd.examples import SUMMARY_COLUMNS, summarise_training
+from vcrd.records import Model, Rollout, StepProposal, Validity
 from vcrd.report import verdict
+from vcrd.storage import store_signal
 from vcrd.validity import estimate_validity
 from vcrd.weights import WeightParams
 
@@ -23,85 +40,242 @@ STEPS = {
     for index, text in enumerate(RIGHT)
     for item in (proposal(MINE, index, "student", text), proposal(MINE, index, "teacher", text))
 }
+TEACHER = Model(
+    role="teacher",
+    name="t",
+    revision=None,
+    weights_fingerprint="w",
+    tokenizer_fingerprint="abc",
+    vocabulary_size=50,
+    chat_template_fingerprint="c",
+)
 
 
-def validity(name: str, value: float, rule: int = 0, broken: bool = False) -> Validity:
-    item = STEPS[name]
-    return Validity(
-        proposal_id=name,
-        prefix_id=item.prefix_id,
-        rollout_id=item.rollout_id,
-        problem_id="p",
-        domain="math",
-        step_index=item.step_index,
-        proposer=item.proposer,
-        position=0.0,
-        rule=rule,
-        rule_reason="",
-        score_prm=None,
-        score_peer=None,
-        successes=0,
-        trials=0,
-        local_validity=value,
-        local_validity_sd=0.1,
-        prefix_broken=broken,
-    )
+def judged(name: str, value: float, **values) -> Validity:
+    return validity(STEPS[name], value, **values)
 
 
-def pairs(validities, params=WEIGHTS):
-    return pair_up(validities, {"p/r0": MINE}, STEPS, params)
+def shard(*validities: Validity) -> Inputs:
+    return Inputs([MINE], list(STEPS.values()), list(validities))
 
 
 def test_a_prefix_that_cannot_be_compared_is_a_reject_with_its_reason() -> None:
-    given = [
-        validity("p/r0/s0/student", 0.5),
-        validity("p/r0/s1/student", 0.5, broken=True),
-        validity("p/r0/s1/teacher", 0.9, broken=True),
-        validity("p/r0/s2/student", 0.5),
-        validity("p/r0/s2/teacher", 0.5),
-    ]
-    made, rejects = pairs(given, replace(WEIGHTS, max_length=52))
-    assert [pair.prefix_id for pair in made] == ["p/r0/s2"]
+    given = shard(
+        judged("p/r0/s0/student", 0.5),
+        judged("p/r0/s1/student", 0.5, broken=True),
+        judged("p/r0/s1/teacher", 0.9, broken=True),
+        judged("p/r0/s2/student", 0.5),
+        judged("p/r0/s2/teacher", 0.5),
+    )
+    rows, rejects = made([given], replace(WEIGHTS, max_length=52), CALIBRATION)
+    assert rows["example_id"].to_pylist() == ["p/r0/s2"]
     assert {item.record_id: item.reason for item in rejects} == {
         "p/r0/s0": "no_teacher_step",
         "p/r0/s1": "prefix_broken",
     }
-    _, rejects = pairs(given, replace(WEIGHTS, max_length=20, broken_prefixes="keep"))
-    assert [item.reason for item in rejects] == ["no_teacher_step", "too_long", "too_long"]
+    _, rejects = made([given], replace(WEIGHTS, max_length=46, broken_prefixes="keep"), CALIBRATION)
+    assert [item.reason for item in rejects] == ["no_teacher_step", "too_long"]
 
 
 def test_the_example_masks_its_prefix_and_weighs_its_step() -> None:
-    given = [
-        validity("p/r0/s0/student", 0.9),
-        validity("p/r0/s0/teacher", 0.2),
-        validity("p/r0/s1/student", 0.1),
-        validity("p/r0/s1/teacher", 0.6),
-        validity("p/r0/s2/student", 0.3),
-        validity("p/r0/s2/teacher", 0.8, rule=-1),
-    ]
-    targets = choose_targets(pairs(given)[0], CALIBRATION)
-    assert [(item.proposer, item.strength) for item in targets] == [
-        ("student", 0.9),
-        ("teacher", 0.6),
-        ("teacher", 0.0),
-    ]
-    scale = scale_of(targets, WEIGHTS)
-    rows = [make_example(item, MINE, STEPS, scale, WEIGHTS.w_max) for item in targets]
+    given = shard(
+        judged("p/r0/s0/student", 0.9),
+        judged("p/r0/s0/teacher", 0.2),
+        judged("p/r0/s1/student", 0.1),
+        judged("p/r0/s1/teacher", 0.6),
+        judged("p/r0/s2/student", 0.3),
+        judged("p/r0/s2/teacher", 0.8, rule=-1),
+    )
+    rows = made([given], WEIGHTS, CALIBRATION)[0].to_pylist()
+    assert [row["target"] for row in rows] == ["student", "teacher", "teacher"]
+    assert [row["step_strength"] for row in rows] == pytest.approx([0.9, 0.6, 0.0])
     weights = [
-        weight for row in rows for weight, label in zip(row.token_weights, row.labels, strict=True) if label != -100
+        weight
+        for row in rows
+        for weight, label in zip(row["token_weights"], row["labels"], strict=True)
+        if label != -100
     ]
     assert sum(weights) / len(weights) == pytest.approx(1)
-    row = rows[1]
-    assert row.input_ids == MINE.prefix_ids(1) + STEPS["p/r0/s1/teacher"].token_ids
-    assert row.relative_validity == pytest.approx(0.5)
-    per_token = [
-        row.labels,
-        row.token_weights,
-        row.teacher_topk_ids,
-        row.teacher_topk_logprobs,
-        row.teacher_tail_logprob,
-    ]
-    assert {len(values) for values in per_token} == {len(row.input_ids)}
+    assert rows[1]["input_ids"] == MINE.prefix_ids(1) + STEPS["p/r0/s1/teacher"].token_ids
+    assert rows[1]["relative_validity"] == pytest.approx(0.5)
+
+
+@st.composite
+def inputs(draw: st.DrawFn) -> list[Inputs]:
+    """Shards in the order of the stages: rejected proposals, other splits, tokens without candidates."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return [_inputs(rng, shard, draw(st.integers(0, 12))) for shard in range(draw(st.integers(1, 3)))]
+
+
+def _inputs(rng: np.random.Generator, shard: int, rollouts: int) -> Inputs:
+    found = Inputs([], [], [])
+    for name in sorted(f"p{shard}-{index // 2}/r{index % 2}" for index in range(rollouts)):
+        own = _rollout(rng, name)
+        found.rollouts.append(own)
+        for step in np.flatnonzero(rng.random(len(own.step_ends)) < 0.8).tolist():
+            for proposer in np.array(["student", "teacher"])[rng.random(2) < 0.9].tolist():
+                found.proposals.append(_proposal(rng, own, step, proposer))
+    for item in found.proposals:
+        value, rule, broken = float(np.float32(rng.random())), int(rng.integers(-1, 2)), rng.random() < 0.2
+        if item.split == "train":
+            found.validities.append(validity(item, value, rule=rule, broken=broken))
+    return found
+
+
+def _rollout(rng: np.random.Generator, name: str) -> Rollout:
+    ends = np.cumsum(rng.integers(1, 5, rng.integers(1, 6))).tolist()
+    return replace(
+        MINE,
+        rollout_id=name,
+        problem_id=name.partition("/")[0],
+        split="train" if rng.random() < 0.8 else "fit",
+        prompt_ids=rng.integers(0, 50, rng.integers(1, 6)).tolist(),
+        token_ids=rng.integers(0, 50, ends[-1] + rng.integers(0, 3)).tolist(),
+        step_ends=ends,
+    )
+
+
+def _proposal(rng: np.random.Generator, of: Rollout, step: int, proposer: str) -> StepProposal:
+    length = int(rng.integers(1, 6))
+    counts = rng.integers(0, 4, length).tolist()
+    return replace(
+        proposal(of, step, proposer, f"{proposer} {rng.integers(99)}"),
+        token_ids=rng.integers(0, 50, length).tolist(),
+        topk_ids=[rng.choice(50, count, replace=False).tolist() for count in counts],
+        topk_logprobs=[(-rng.random(count)).tolist() for count in counts],
+        tail_logprob=[-float(rng.random()) if count else 0.0 for count in counts],
+    )
+
+
+@settings(max_examples=60)
+@given(
+    shards=inputs(),
+    own_steps=st.sampled_from(["when_better", "never", "only"]),
+    strength=st.sampled_from(sorted(STRENGTHS)),
+    broken=st.sampled_from(["keep", "drop"]),
+    max_length=st.sampled_from([12, 60]),
+    cut=st.integers(1, 40),
+)
+def test_rows_made_together_are_those_made_one_by_one(shards, own_steps, strength, broken, max_length, cut) -> None:
+    weights = replace(WEIGHTS, broken_prefixes=broken, max_length=max_length)
+    calibration = replace(CALIBRATION, own_steps=own_steps, strength=strength)
+    try:
+        rows, rejects = expected(shards, weights, calibration)
+    except ConfigError as error:
+        with pytest.raises(ConfigError, match=re.escape(str(error))):
+            made(shards, weights, calibration, cut=cut)
+        return
+    found, refused = made(shards, weights, calibration, cut=cut)
+    assert found.equals(rows)
+    assert refused == rejects
+    compact = replace(weights, teacher_signal="compact")
+    assert store_signal(found, TEACHER, compact).equals(store_signal(rows, TEACHER, compact))
+
+
+@settings(max_examples=30)
+@given(shards=inputs(), cut=st.integers(1, 40))
+def test_a_sample_of_problems_is_what_they_alone_give(shards, cut) -> None:
+    problems = frozenset({"p0-0", "p0-3", "p1-1"})
+    weights, calibration = replace(WEIGHTS, broken_prefixes="keep"), replace(CALIBRATION, strength="uniform")
+    alone = [shard.of(problems) for shard in shards]
+    if sum(len(shard.validities) for shard in alone) < 3:
+        return
+    try:
+        rows = made(alone, weights, calibration, cut=cut)
+    except ConfigError:
+        return
+    assert made(shards, weights, calibration, problems, cut) == rows
+
+
+def test_rows_are_cut_where_a_table_would_hold_too_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = [_inputs(np.random.default_rng(1), 0, 12)]
+    whole = made(shards, WEIGHTS, CALIBRATION, cut=40)[0]
+    monkeypatch.setattr("vcrd.examples.rows._TOKENS", 40)
+    parts = made(shards, WEIGHTS, CALIBRATION, cut=40)[0]
+    assert len(parts.to_batches()) > len(whole.to_batches())
+    assert parts.equals(whole)
+
+
+def test_what_decides_is_kept_in_few_bytes_a_prefix() -> None:
+    from vcrd.examples import PAIR
+
+    assert PAIR.itemsize <= 32
+
+
+WHOLE = [judged(name, 0.5) for name in STEPS]
+SECOND = rollout(of=problem(problem_id="q"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"rollouts": [replace(MINE, rollout_id="a"), MINE, replace(MINE, rollout_id="b")]},
+            "file rollouts/0, column rollout_id, row 2: expected ids in asc",
+        ),
+        ({"rollouts": [MINE, MINE]}, "file rollouts/0, column rollout_id, row 1: expected ids in ascending order"),
+        ({"rollouts": [SECOND]}, "file proposals/0, column rollout_id, row 0: its rollout is not among"),
+        ({"rollouts": []}, "file proposals/0, column rollout_id, row 0: its rollout is not among"),
+        (
+            {"proposals": [*STEPS.values()][::-1]},
+            "file proposals/0, column step_index, row 1: expected steps in ascending",
+        ),
+        (
+            {"proposals": [*STEPS.values()] * 2},
+            "file proposals/0, column step_index, row 6: expected steps in ascending",
+        ),
+        (
+            {"validities": [WHOLE[1], WHOLE[0]]},
+            "file validity/0, column step_index, row 1: expected steps in ascending",
+        ),
+        ({"proposals": [*STEPS.values()][:5]}, "file validity/0, column proposer, row 5: its proposal is not among"),
+        (
+            {"validities": [*WHOLE[:4], replace(WHOLE[4], proposer="tutor")]},
+            "file validity/0, column proposer, row 4: expected student or teacher",
+        ),
+        (
+            {"rollouts": [replace(MINE, step_ends=MINE.step_ends[:1])]},
+            "file validity/0, column step_index, row 4: expected a step of its rollout",
+        ),
+        (
+            {"rollouts": [replace(MINE, token_ids=MINE.token_ids[:9])]},
+            "file rollouts/0, column step_ends, row 0: expected no step to end behind",
+        ),
+        (
+            {"proposals": [replace(item, tail_logprob=[]) for item in STEPS.values()]},
+            "file proposals/0, column tail_logprob, row 0: expected a value for each token of topk_ids",
+        ),
+        (
+            {"proposals": [replace(item, token_ids=[1]) for item in STEPS.values()]},
+            "file proposals/0, column topk_ids, row 0: expected a value for each token of token_ids",
+        ),
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 40])
+def test_input_that_would_give_wrong_rows_is_refused(changes: dict, message: str, cut: int) -> None:
+    given = shard(*WHOLE)._replace(**changes)
+    with pytest.raises(SchemaError, match=message):
+        made([given], WEIGHTS, CALIBRATION, cut=cut)
+
+
+def test_rows_in_the_order_of_another_rollout_are_refused() -> None:
+    theirs = [proposal(SECOND, 0, "student"), proposal(SECOND, 0, "teacher")]
+    given = Inputs([MINE, SECOND], [*theirs, *STEPS.values()], WHOLE)
+    for cut in (1, 40):
+        with pytest.raises(SchemaError, match=r"file (proposals|validity)/0, column"):
+            made([given], WEIGHTS, CALIBRATION, cut=cut)
+
+
+def test_the_summary_is_the_same_however_the_rows_are_read() -> None:
+    rows = made([_inputs(np.random.default_rng(2), 0, 12)], WEIGHTS, CALIBRATION)[0].select(SUMMARY_COLUMNS)
+    told = [summarise_training(rows.combine_chunks().to_batches(max_chunksize=size)) for size in (1, 5, 99)]
+    assert told[0] == told[1] == told[2]
+    labels = np.concatenate(rows["labels"].to_pylist())
+    assert told[0]["supervised_tokens"] == (labels != -100).sum()
+    assert told[0]["mean_weight"] == pytest.approx(1)
+    targets = rows["target"].to_pylist()
+    assert told[0]["targets"] == {name: targets.count(name) for name in ("student", "teacher")}
+    assert told[0]["mean_validity"]["student"] == pytest.approx(np.mean(rows["student_validity"].to_pylist()), abs=1e-6)
 
 
 def test_validity_reads_broken_prefixes_off_rules_and_completions() -> None:

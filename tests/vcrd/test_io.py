@@ -15,7 +15,7 @@ from vcrd.errors import BusyError, ConfigError, SchemaError
 from vcrd.io.files import atomic_write, fingerprint, remove_temporaries
 from vcrd.io.lock import locked
 from vcrd.io.manifest import FileEntry, Manifest, check_files, read_manifest, write_manifest
-from vcrd.io.parquet import read_rows, read_table, table_from_rows, write_table
+from vcrd.io.parquet import read_batches, read_rows, read_table, table_from_rows, table_writer, write_table
 from vcrd.io.rejects import count_reasons, reject
 from vcrd.records import ARTEFACTS, ROLLOUTS
 
@@ -142,3 +142,59 @@ def test_rejects_keep_what_there_was() -> None:
 def test_page_checksums_are_written(tmp_path: Path) -> None:
     write_table(tmp_path / "x.parquet", pa.Table.from_pylist([], schema=ROLLOUTS.schema))
     assert read_table(tmp_path / "x.parquet", ROLLOUTS.schema).num_rows == 0
+
+
+ROWS = pa.table({"id": [f"row {index}" for index in range(9000)], "values": [[index] * 3 for index in range(9000)]})
+WHOLE = ROWS.cast(pa.schema([pa.field("id", pa.string()), SCHEMA.field("values")]))
+
+
+@pytest.mark.parametrize("size", [700, 4096, 9000])
+def test_a_file_written_piece_by_piece_is_the_file_written_whole(tmp_path: Path, size: int) -> None:
+    write_table(tmp_path / "whole.parquet", WHOLE)
+    with table_writer(tmp_path / "pieces.parquet", WHOLE.schema) as writer:
+        for start in range(0, WHOLE.num_rows, size):
+            writer.write(WHOLE.slice(start, size))
+    assert (tmp_path / "pieces.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    batches = list(read_batches(tmp_path / "pieces.parquet", ["values"], rows=1000))
+    assert pa.Table.from_batches(batches).equals(WHOLE.select(["values"]))
+    assert max(batch.num_rows for batch in batches) <= 1000
+
+
+def test_a_row_group_of_large_rows_has_fewer_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vcrd.io.parquet.ROW_GROUP_BYTES", 20_000)
+    with table_writer(tmp_path / "x.parquet", WHOLE.schema) as writer:
+        for start in range(0, 2000, 100):
+            writer.write(WHOLE.slice(start, 100))
+    metadata = pq.read_metadata(tmp_path / "x.parquet")
+    rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    assert sum(rows) == 2000
+    assert max(rows) < 1000
+    assert read_table(tmp_path / "x.parquet").equals(WHOLE.slice(0, 2000))
+
+
+def test_a_writer_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    write_table(path, WHOLE)
+    before = path.read_bytes()
+
+    def fail() -> None:
+        with table_writer(path, WHOLE.schema) as writer:
+            writer.write(WHOLE.slice(0, 10))
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fail()
+    assert path.read_bytes() == before
+    assert [item.name for item in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_reading_some_rows_at_a_time_checks_the_schema_and_every_page(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    write_table(path, WHOLE)
+    with pytest.raises(SchemaError, match="id is"):
+        next(read_batches(path, ["id"], schema=SCHEMA))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 3] ^= 1
+    path.write_bytes(bytes(raw))
+    with pytest.raises(SchemaError, match=r"x\.parquet"):
+        list(read_batches(path, WHOLE.column_names))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vcrd.calibration import CONTROLS, STRENGTHS, CalibrationParams, choose_target, step_strength
 from vcrd.errors import ConfigError
-from vcrd.weights import solve_scale, token_weight
+from vcrd.weights import solve_scale, token_weights
 
 PARAMS = {"own_steps": "when_better", "strength": "validity", "tau": 1.0, "rho": 0.25, "shuffle_seed": 3}
 ROWS = st.lists(st.tuples(st.floats(0, 1), st.integers(1, 50)), min_size=1, max_size=40)
@@ -24,7 +24,7 @@ def test_the_mean_over_supervised_tokens_is_1(rows: list[tuple[float, int]], w_m
     assume(strengths[strengths > 0].min(initial=1) > 1e-9)
     assume(w_max * tokens[strengths > 0].sum() > tokens.sum() * 1.001)
     scale = solve_scale(strengths, tokens, w_max)
-    weights = np.array([token_weight(value, scale, w_max) for value in strengths])
+    weights = token_weights(strengths, scale, w_max)
     assert (weights * tokens).sum() / tokens.sum() == pytest.approx(1, abs=1e-9)
     assert weights.max() <= w_max
     assert (weights[strengths == 0] == 0).all()
@@ -34,7 +34,7 @@ def test_scaling_all_strengths_changes_no_weight() -> None:
     strengths, tokens = np.array([0.1, 0.5, 0.9, 0.0]), np.array([3, 2, 5, 7])
     for factor in (0.1, 7.0):
         ours, theirs = solve_scale(strengths, tokens, 4.0), solve_scale(strengths * factor, tokens, 4.0)
-        assert token_weight(0.5, ours, 4.0) == pytest.approx(token_weight(0.5 * factor, theirs, 4.0))
+        assert token_weights(strengths, ours, 4.0) == pytest.approx(token_weights(strengths * factor, theirs, 4.0))
 
 
 def test_no_scale_is_an_error_that_says_what_would_do() -> None:

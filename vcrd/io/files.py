@@ -1,7 +1,7 @@
 """Writing a file so that a reader sees all of it or nothing, whatever is killed when.
 
-Guaranteed: after `atomic_write` returns, the file's bytes and its name survive a crash; before that, the old file (or
-none) is what a reader sees. Not guaranteed: anything on a file system without atomic rename.
+Guaranteed: after `atomic_path` or `atomic_write` returns, the file's bytes and its name survive a crash; before that,
+the old file (or none) is what a reader sees. Not guaranteed: anything on a file system without atomic rename.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def atomic_write(path: Path, write: Callable[[Path], None], check: Callable[[Path], None] | None = None) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it, `check` it as reopened, and rename it into place."""
+@contextmanager
+def atomic_path(path: Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """Give a temporary file's path beside `path`; what is put there is flushed, `check`ed as reopened, and renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{_TEMPORARY}{os.getpid()}-{path.name}"
     try:
-        write(temporary)
+        yield temporary
         fsync_path(temporary)
         if check is not None:
             check(temporary)
@@ -41,6 +43,12 @@ def atomic_write(path: Path, write: Callable[[Path], None], check: Callable[[Pat
     finally:
         temporary.unlink(missing_ok=True)
     fsync_path(path.parent)
+
+
+def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it, and rename it into place."""
+    with atomic_path(path) as temporary:
+        write(temporary)
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vcrd.errors import ConfigError, SchemaError
-from vcrd.io.files import atomic_write
+from vcrd.io.files import atomic_path
 
-ROW_GROUP_ROWS = 4096
+ROW_GROUP_ROWS, ROW_GROUP_BYTES = 4096, 2**27
 
 
 def as_row(record: object) -> dict[str, Any]:
@@ -40,18 +40,77 @@ def table_from_rows(rows: Sequence[dict[str, Any]], schema: pa.Schema, name: str
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write `table` atomically; it is reopened and its rows and schema are compared before it gets its name."""
+class TableWriter:
+    """Appends tables to a file, and holds back no more than a row group.
 
-    def write(temporary: Path) -> None:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True, row_group_size=ROW_GROUP_ROWS)
+    A row group has `ROW_GROUP_ROWS` rows, and fewer where these are large.
+    """
+
+    def __init__(self, file: pq.ParquetWriter) -> None:
+        self._file = file
+        self._waiting: list[pa.Table] = []
+        self.rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        """Append a table of the file's schema."""
+        self.rows += table.num_rows
+        while table.num_rows:
+            room = ROW_GROUP_ROWS - sum(part.num_rows for part in self._waiting)
+            self._waiting.append(table.slice(0, room))
+            table = table.slice(room)
+            if table.num_rows or sum(part.nbytes for part in self._waiting) >= ROW_GROUP_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        """End the row group."""
+        if self._waiting:
+            self._file.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP_ROWS)
+            self._waiting.clear()
+            # The allocator keeps what was freed, and over many row groups ever more of it.
+            pa.default_memory_pool().release_unused()
+
+
+@contextmanager
+def table_writer(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+    """Write a file table by table, atomically; it is reopened and rows and schema are compared before it gets its name.
+
+    Raises:
+        SchemaError: What was written does not read back.
+    """
 
     def check(temporary: Path) -> None:
         metadata = pq.read_metadata(temporary)
-        if metadata.num_rows != table.num_rows or not metadata.schema.to_arrow_schema().equals(table.schema):
+        if metadata.num_rows != writer.rows or not metadata.schema.to_arrow_schema().equals(schema):
             raise SchemaError("what was written does not read back", file=path)
 
-    atomic_write(path, write, check)
+    how = {"compression": "zstd", "write_page_checksum": True}
+    with atomic_path(path, check) as temporary, pq.ParquetWriter(temporary, schema, **how) as file:
+        writer = TableWriter(file)
+        yield writer
+        writer.flush()
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write `table` atomically; it is reopened and its rows and schema are compared before it gets its name."""
+    with table_writer(path, table.schema) as writer:
+        writer.write(table)
+
+
+def read_batches(
+    path: Path, columns: Sequence[str], rows: int = 1024, schema: pa.Schema | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read columns of one shard some rows at a time, checking every page's checksum and, where given, the schema.
+
+    Raises:
+        ConfigError: There is no such file.
+        SchemaError: A checksum or the schema does not hold.
+    """
+    with _opened(path) as file:
+        if schema is not None:
+            _check_schema(path, schema, file.schema_arrow)
+        # One iteration over the whole file would hold on to every row group that it has read.
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(rows, row_groups=[group], columns=list(columns))
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -62,8 +121,8 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         SchemaError: A checksum or the schema does not hold.
     """
     with _opened(path) as file:
-        if schema is not None and not file.schema_arrow.equals(schema):
-            raise SchemaError(_difference(schema, file.schema_arrow), file=path)
+        if schema is not None:
+            _check_schema(path, schema, file.schema_arrow)
         return file.read(columns=columns)
 
 
@@ -104,6 +163,11 @@ def shard_files(folder: Path) -> list[Path]:
 def read_rows(files: Iterable[Path], schema: pa.Schema) -> list[dict[str, Any]]:
     """Read whole shards as rows."""
     return [row for file in files for row in read_table(file, schema).to_pylist()]
+
+
+def _check_schema(path: Path, expected: pa.Schema, got: pa.Schema) -> None:
+    if not got.equals(expected):
+        raise SchemaError(_difference(expected, got), file=path)
 
 
 def _difference(expected: pa.Schema, got: pa.Schema) -> str:

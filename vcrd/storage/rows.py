@@ -23,17 +23,22 @@ _BLOCK = 2**15
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows, and the number of the first one in the table that they are of."""
+    """Some rows, the number of the first one in the table that they are of, and the table's name for messages."""
 
     batch: pa.RecordBatch
     first: int
+    file: str | None = None
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """Return a column of numbers or flags as it is."""
+        return np.asarray(self.batch.column(name).to_numpy(zero_copy_only=False))
 
     def column(self, name: str, kind: pa.DataType) -> Any:
         """Return a column as `kind`; other widths of lists and integers, as other tools write them, are converted."""
         try:
             found = self.batch.column(name).cast(kind)
         except pa.ArrowException as error:
-            raise SchemaError(f"expected {kind} ({error})", column=name) from error
+            raise SchemaError(f"expected {kind} ({error})", file=self.file, column=name) from error
         self.refuse("a value is missing", name, found.is_null().to_numpy(zero_copy_only=False))
         values = found
         while pa.types.is_list(values.type):
@@ -46,13 +51,13 @@ class Rows:
     def refuse(self, message: str, column: str, wrong_R: Flags) -> None:
         """Raise a `SchemaError` for the first wrong row, where there is one."""
         if wrong_R.any():
-            raise SchemaError(message, column=column, row=self.first + int(wrong_R.argmax()))
+            raise SchemaError(message, file=self.file, column=column, row=self.first + int(wrong_R.argmax()))
 
     def refuse_tokens(self, message: str, column: str, wrong_T: Flags, starts_R1: Counts) -> None:
         """Raise a `SchemaError` for the row of the first wrong token, where there is one."""
         if wrong_T.any():
             row = int(np.searchsorted(starts_R1, wrong_T.argmax(), side="right")) - 1
-            raise SchemaError(message, column=column, row=self.first + row)
+            raise SchemaError(message, file=self.file, column=column, row=self.first + row)
 
 
 def _misses(value: Any) -> bool:

@@ -5,7 +5,7 @@ Axis letters: T tokens of all rows, C candidates of all tokens, N tokens of equa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,30 +46,32 @@ class Signal:
             yield from places_of(np.flatnonzero(self.counts_T == k), starts_of(self.counts_T), k)
 
 
-def read_plain(rows: Rows) -> Signal:
-    """Read the plain columns.
+def read_plain(rows: Rows, columns: Sequence[str] = PLAIN_COLUMNS) -> Signal:
+    """Read the plain columns, or those of other names that hold the same.
 
     Raises:
         SchemaError: They do not belong together, or a log-probability is none.
     """
-    ids, logprobs, tail = (rows.column(name, TRAINING.schema.field(name).type) for name in PLAIN_COLUMNS)
-    for name, lists in ((LOGPROBS, logprobs), (TAIL, tail)):
-        rows.refuse(f"expected a value for each token of {IDS}", name, lengths_of(lists) != lengths_of(ids))
+    name_ids, name_logprobs, name_tail = columns
+    kinds = [TRAINING.schema.field(name).type for name in PLAIN_COLUMNS]
+    ids, logprobs, tail = (rows.column(name, kind) for name, kind in zip(columns, kinds, strict=True))
+    for name, lists in ((name_logprobs, logprobs), (name_tail, tail)):
+        rows.refuse(f"expected a value for each token of {name_ids}", name, lengths_of(lists) != lengths_of(ids))
     starts_R1, counts_T = starts_of(lengths_of(ids)), lengths_of(ids.flatten())
 
     def refuse(message: str, column: str, wrong_T: Any) -> None:
         rows.refuse_tokens(message, column, wrong_T, starts_R1)
 
-    refuse(f"expected as many candidates as {IDS} has", LOGPROBS, lengths_of(logprobs.flatten()) != counts_T)
+    refuse(f"expected as many candidates as {name_ids} has", name_logprobs, lengths_of(logprobs.flatten()) != counts_T)
     tail_T = tail.flatten().to_numpy(zero_copy_only=False)
     ids_C, logprobs_C = (lists.flatten().flatten().to_numpy(zero_copy_only=False) for lists in (ids, logprobs))
     token_C = np.repeat(np.arange(len(counts_T)), counts_T)
     bad_T = np.zeros(len(counts_T), bool)
     bad_T[token_C[~(logprobs_C <= _ROUNDING)]] = True
-    refuse("expected log-probabilities, which are at most 0", LOGPROBS, bad_T)
-    refuse("expected a log-probability, which is at most 0", TAIL, ~(tail_T <= _ROUNDING))
+    refuse("expected log-probabilities, which are at most 0", name_logprobs, bad_T)
+    refuse("expected a log-probability, which is at most 0", name_tail, ~(tail_T <= _ROUNDING))
     whole_T = abs(tail_T) <= _ROUNDING
-    refuse("expected 0.0, all the mass, where there is no candidate", TAIL, (counts_T == 0) & ~whole_T)
+    refuse("expected 0.0, all the mass, where there is no candidate", name_tail, (counts_T == 0) & ~whole_T)
     return Signal(starts_R1, counts_T, ids_C, logprobs_C, tail_T)
 
 
