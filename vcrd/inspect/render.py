@@ -18,7 +18,6 @@ from vcrd.inspect.view import Page
 from vcrd.io.files import atomic_write
 
 _SCRIPTS = ("text.js", "facts.js", "entries.js", "list.js", "detail.js", "main.js")
-_ESCAPED = {ord(char): f"\\u{ord(char):04x}" for char in "<>&"}
 
 
 def render_page(page: Page) -> str:
@@ -33,6 +32,7 @@ def render_page(page: Page) -> str:
 
     script, style = "\n".join(own(name) for name in _SCRIPTS), own("page.css")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["spelled_out"] = spelled_out
     text: str = environment.from_string(own("page.html.jinja")).render(
         page=page,
         script=Markup(script),
@@ -44,10 +44,21 @@ def render_page(page: Page) -> str:
     return text
 
 
+def spelled_out(text: str) -> str:
+    """Return text in which nothing steers the display unseen, for what is not drawn by the script.
+
+    >>> spelled_out("a\u202eb")
+    'a[U+202E]b'
+    """
+    return "".join(char if char.isprintable() else f"[U+{ord(char):04X}]" for char in text)
+
+
 def as_script_data(page: Page) -> str:
     """Return the page's data as JSON of ASCII characters that no HTML parser takes for markup."""
     text = json.dumps(asdict(page), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.translate(_ESCAPED)
+    for char in "<>&":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
 
 
 def write_page(path: Path, page: Page) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -147,8 +148,10 @@ def _strings(table: pa.Table, name: str, file: Path) -> list[str]:
 
 def _training_rows(file: Path, chosen: set[str]) -> list[Row]:
     table = read_table(file, columns=list(_TRAINING))
-    rows: list[Row] = table.to_pylist()
-    for index, row in enumerate(rows):
+    column = table.column("problem_id")
+    kept = np.flatnonzero(pc.is_in(column, pa.array(sorted(chosen), column.type)))
+    rows: list[Row] = table.take(kept).to_pylist()
+    for index, row in zip(kept.tolist(), rows, strict=True):
         if nothing := [name for name in _TRAINING if row[name] is None]:
             raise SchemaError("a required value is missing", file=file, column=nothing[0], row=index)
         for name in _PER_TOKEN:
@@ -156,7 +159,7 @@ def _training_rows(file: Path, chosen: set[str]) -> list[Row]:
                 raise SchemaError("expected one value per token of input_ids", file=file, column=name, row=index)
         if min(row["input_ids"], default=0) < 0:
             raise SchemaError("expected token ids of 0 or more", file=file, column="input_ids", row=index)
-    return [row for row in rows if row["problem_id"] in chosen]
+    return rows
 
 
 def _beside(run: Path, chosen: set[str]) -> dict[str, list[Row]]:

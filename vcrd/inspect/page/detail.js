@@ -34,7 +34,7 @@ function prefixBlock(prefix, total, largest) {
   const block = el("article", { class: "prefix", tabindex: "-1", "data-id": prefix.id, "aria-label": `Step ${prefix.index + 1}${steps}` });
   const weights = spread(prefix.weights);
   block.append(el("h3", {}, `Step ${prefix.index + 1}${steps}`));
-  if (prefix.note) block.append(el("p", { class: "note" }, visible(prefix.note)));
+  if (prefix.note) block.append(el("p", { class: "note" }, short(prefix.note)));
   block.append(
     facts([
       ["Target", prefix.target === null ? "none" : `${NAMES[prefix.target] ?? plain(prefix.target)}`],
@@ -62,14 +62,14 @@ function problemHead(problem) {
       ? el("p", { class: "quiet" }, "Its text is not at hand: it lies in the run, or in the token ids (--tokenizer).")
       : textBlock(problem.prompt),
   );
-  const reference = problem.reference === null ? null : visible(problem.reference.slice(0, CHUNK));
+  const reference = problem.reference === null ? null : short(problem.reference, CHUNK);
   head.append(
     facts([
-      ["Id", el("code", {}, visible(problem.id))],
-      ["Domain", visible(problem.domain)],
+      ["Id", el("code", {}, short(problem.id))],
+      ["Domain", short(problem.domain)],
       ["Reference", reference],
-      ["Source", problem.source ? visible(problem.source) : null],
-      ["Licence", problem.licence ? visible(problem.licence) : null],
+      ["Source", problem.source ? short(problem.source) : null],
+      ["Licence", problem.licence ? short(problem.licence) : null],
     ]),
   );
   return head;
@@ -129,7 +129,7 @@ class Detail {
     }
     block.append(box);
     if (rest) block.append(el("h3", {}, "Behind the last step, unfinished"), textBlock(rest));
-    if (finish) block.append(el("p", { class: "quiet" }, "The rollout ended by: ", visible(finish)));
+    if (finish) block.append(el("p", { class: "quiet" }, "The rollout ended by: ", short(finish)));
     return block;
   }
 

@@ -15,13 +15,14 @@ const NAMES = { student: "Student’s step", teacher: "Teacher’s step" };
 function number(value) {
   if (value === null || value === undefined) return NOT_KNOWN;
   if (value === 0) return "0";
-  if (Math.abs(value) < 0.005) return value.toPrecision(1);
-  return value.toFixed(2);
+  if (Math.abs(value) < 0.0001) return "< 0.0001";
+  return Math.abs(value) < 0.005 ? value.toPrecision(1) : value.toFixed(2);
 }
 
 function signed(value) {
   if (value === null) return NOT_KNOWN;
-  return (value > 0 ? "+" : "") + number(value).replace("-", "−");
+  const said = Math.abs(value).toFixed(2);
+  return Number(said) === 0 ? said : (value > 0 ? "+" : "−") + said;
 }
 
 function outcome(value) {
@@ -68,13 +69,13 @@ function validity(step) {
 
 function score(value, missing) {
   if (value !== null) return number(value);
-  return missing ? visible(`none (${missing.replaceAll("_", " ")})`) : NOT_KNOWN;
+  return missing ? short(`none (${missing.replaceAll("_", " ")})`) : NOT_KNOWN;
 }
 
 function verdict(step) {
   if (step.rule === null) return NOT_KNOWN;
   const said = el("span", { class: `rule${step.rule}` }, VERDICTS.get(step.rule) ?? String(step.rule));
-  if (step.rule_reason) said.append(": ", el("bdi", {}, visible(step.rule_reason.slice(0, CHUNK))));
+  if (step.rule_reason) said.append(": ", el("bdi", {}, short(step.rule_reason, CHUNK)));
   return said;
 }
 

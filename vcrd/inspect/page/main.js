@@ -25,7 +25,8 @@ function start() {
   function open(entry) {
     current = entry;
     detail.show(entry);
-    if (entry) history.replaceState(null, "", `#${encodeURIComponent(entry.prefix.id)}`);
+    // An address is worth its length only while somebody can paste it.
+    if (entry && entry.prefix.id.length <= 500) history.replaceState(null, "", `#${encodeURIComponent(entry.prefix.id)}`);
   }
 
   function wanted() {

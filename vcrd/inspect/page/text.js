@@ -21,9 +21,14 @@ function spelledOut(char) {
   return `U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 }
 
-/** Text for where only a string is possible. */
-function plain(text) {
-  return text.replace(STEERING, (char) => `[${spelledOut(char)}]`);
+/** The beginning of a text, for where only a string is possible. */
+function plain(text, most = 40) {
+  return text.slice(0, cutAt(text, most)).replace(STEERING, (char) => `[${spelledOut(char)}]`);
+}
+
+/** The beginning of what is meant to be a word or two. */
+function short(text, most = 200) {
+  return visible(text.length > most ? `${text.slice(0, cutAt(text, most))}…` : text);
 }
 
 /** Text as nodes. */
