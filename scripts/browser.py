@@ -105,7 +105,7 @@ class Browser:
     def close(self) -> None:
         """End the browser and forget its profile."""
         self._session = None
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError, RuntimeError, TimeoutError):
             self.send("Browser.close")
         try:
             self._process.wait(10)
@@ -165,7 +165,7 @@ class Browser:
         """Send a command and return its result.
 
         Raises:
-            RuntimeError: The browser refuses it.
+            RuntimeError: The browser refuses it, or ended.
             TimeoutError: It does not answer.
         """
         self._last += 1
@@ -182,7 +182,7 @@ class Browser:
                 result: dict[str, Any] = answer["result"]
                 return result
             self._note(answer.get("method", ""), answer.get("params", {}))
-        raise TimeoutError(f"{method}: the browser ended")
+        raise RuntimeError(f"{method}: the browser ended; does {find_chromium()} start by hand?")
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         end = time.monotonic() + self._timeout_s
