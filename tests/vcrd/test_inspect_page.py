@@ -258,9 +258,11 @@ def test_what_would_run_all_the_same_is_stopped_by_the_policy(page: Browser) -> 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE])
-def test_there_is_no_serious_barrier(browser: Browser, large: Path, size: tuple[int, int], scheme: str) -> None:
-    open_at(browser, large, size, scheme)
+@pytest.mark.parametrize(("corpus", "size"), [("large", DESK), ("large", PHONE), ("hostile", PHONE)])
+def test_there_is_no_serious_barrier(
+    browser: Browser, request: pytest.FixtureRequest, corpus: str, size: tuple[int, int], scheme: str
+) -> None:
+    open_at(browser, request.getfixturevalue(corpus), size, scheme)
     assert browser.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert browser.evaluate(f"matchMedia('(prefers-color-scheme: {scheme})').matches")
     browser.evaluate(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8") + "; 0")
