@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export DVC_NO_ANALYTICS := 1
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: setup-demo setup demo test check bench clean-scratch
+.PHONY: setup-demo setup demo test check bench screenshots clean-scratch
 
 setup-demo: .venv/.demo
 setup: .venv/.all
@@ -51,6 +51,10 @@ check: setup
 
 bench: setup
 	python -m benchmarks
+
+screenshots: setup
+	scripts/system_packages.sh
+	python -m scripts.screenshots
 
 clean-scratch:
 	rm -rf .vcrd/scratch .vcrd/samples .vcrd/timings
