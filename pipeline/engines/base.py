@@ -59,14 +59,35 @@ class ModelRef:
     revision: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PrefillCount:
+    """Prompt tokens that requests held, and how many of them were computed: a shared prefix is computed once."""
+
+    asked: int = 0
+    computed: int = 0
+
+    def __add__(self, other: PrefillCount) -> PrefillCount:
+        return PrefillCount(self.asked + other.asked, self.computed + other.computed)
+
+    def __sub__(self, other: PrefillCount) -> PrefillCount:
+        return PrefillCount(self.asked - other.asked, self.computed - other.computed)
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the tokens that were there already, in [0, 1)."""
+        return 1 - self.computed / self.asked if self.asked else 0.0
+
+
 class Engine(Protocol):
     """Answers requests on token ids, in their order; a request that fails disturbs no other.
 
     Attributes:
         tokenizer: Of its model.
+        prefilled: Since it was loaded; a difference of two readings is what was done between them.
     """
 
     tokenizer: Any
+    prefilled: PrefillCount
 
     def generate(self, requests: Sequence[GenerateRequest], progress: Progress = ...) -> list[Generation | Failure]:
         """Continue prompts."""
@@ -146,3 +167,8 @@ def refuse_head(head: TokenHead, config: Any, path: str) -> None:
             raise ConfigError(
                 f"model {path!r} has {name} {value}: its next-token scores cannot be read here; take another"
             )
+
+
+def not_finite(name: str) -> Failure:
+    """Say that a model's output for a request is not a number."""
+    return Failure(id=name, reason="not_finite", message="the model's output is not a number")

@@ -29,16 +29,19 @@ _REWARD_MODEL = "ProcessRewardModel"
 class TokenClassifier(torch.nn.Module):
     """A backbone and a float32 head on its last hidden states."""
 
-    def __init__(self, backbone: Any, head: torch.nn.Module) -> None:
+    def __init__(self, backbone: Any, layers: torch.nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.layers = layers
 
-    def forward(self, input_ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    def head(self, hidden_TH: torch.Tensor) -> torch.Tensor:
+        """Return logits, [..., C], for hidden states, [..., H]."""
+        logits_TC: torch.Tensor = self.layers(hidden_TH.float())
+        return logits_TC
+
+    def forward(self, input_ids_BT: torch.Tensor, mask_BT: torch.Tensor | None) -> torch.Tensor:
         """Return logits, [B, T, C]."""
-        hidden_BTH = self.backbone(input_ids=input_ids_BT, attention_mask=mask_BT).last_hidden_state
-        logits_BTC: torch.Tensor = self.head(hidden_BTH.float())
-        return logits_BTC
+        return self.head(self.backbone(input_ids=input_ids_BT, attention_mask=mask_BT).last_hidden_state)
 
 
 class StockClassifier(torch.nn.Module):
@@ -48,7 +51,17 @@ class StockClassifier(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    @property
+    def backbone(self) -> Any:
+        """What lies below the head."""
+        return self.model.base_model
+
+    def head(self, hidden_TH: torch.Tensor) -> torch.Tensor:
+        """Return logits, [..., C], for hidden states, [..., H]; decoders' heads have this name, encoders' have not."""
+        logits_TC: torch.Tensor = self.model.score(hidden_TH).float()
+        return logits_TC
+
+    def forward(self, input_ids_BT: torch.Tensor, mask_BT: torch.Tensor | None) -> torch.Tensor:
         """Return logits, [B, T, C]."""
         logits_BTC: torch.Tensor = self.model(input_ids=input_ids_BT, attention_mask=mask_BT).logits.float()
         return logits_BTC

@@ -1,21 +1,39 @@
-"""The embedded engine: transformers models on CPU or GPU, batches formed by length and id, no server.
+"""The embedded engine: transformers models on CPU or GPU, shared prefixes computed once, no server.
 
-Axis letters: B sequences, T tokens, V vocabulary, K kept candidates, P read positions.
+Requests that share prefixes go through the model as trees; the rest in batches by length and id.
+
+Axis letters: B sequences, T tokens, N tree tokens, V vocabulary, H hidden, K kept candidates, P read positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from pipeline.engines.base import EngineParams, Limits, ModelRef, Progress, Task, refuse_head, silent
+from pipeline.engines.base import (
+    EngineParams,
+    Limits,
+    ModelRef,
+    PrefillCount,
+    Progress,
+    Task,
+    not_finite,
+    refuse_head,
+    silent,
+)
+from pipeline.engines.decoding import Decoding, PaddedRows, decode
 from pipeline.engines.heads import load_classifier
-from pipeline.engines.sampling import choose, top_candidates, uniforms
+from pipeline.engines.probes import decodes_from_trunks, reads_trees
+from pipeline.engines.sampling import top_candidates
+from pipeline.engines.trees import Grove, plant, read_grove
+from pipeline.engines.trunk import TrunkRows, trunk_of
 from vcrd.errors import ConfigError
 from vcrd.requests import (
     Classification,
@@ -34,8 +52,19 @@ Request = TypeVar("Request", GenerateRequest, ScoreRequest, ClassifyRequest)
 
 logging.disable_progress_bar()  # of loading weights; the stage shows its own
 
-_TAIL_TOKENS = 16
+_GROVE_TOKENS = 8192
 _MASKED = float("-inf")
+_Answered = Iterator[tuple[list[int], list[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways(Generic[Request]):
+    """How one kind of request is refused, read and answered: row by row, or grove by grove."""
+
+    refuse: Callable[[Request], Failure | None]
+    ids: Callable[[Request], Sequence[int]]
+    rows: Callable[[Sequence[Request]], Sequence[Any]]
+    grove: Callable[[Grove, Sequence[Request]], _Answered]
 
 
 class TransformersEngine:
@@ -66,6 +95,8 @@ class TransformersEngine:
         self._vocabulary = min(len(self.tokenizer), config.vocab_size)
         self._limits = Limits(config.vocab_size, params.max_model_len or config.max_position_embeddings)
         self._eos = _eos_ids(self._model, self.tokenizer)
+        self.prefilled = PrefillCount()
+        self._shares_prefixes = self._can_share(task)
 
     def close(self) -> None:
         """Free the model."""
@@ -73,48 +104,64 @@ class TransformersEngine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    @torch.inference_mode()
     def generate(self, requests: Sequence[GenerateRequest], progress: Progress = silent) -> list[Generation | Failure]:
         """Continue prompts; see `vcrd.requests`."""
-        refuse = self._limits.refuse_generate
-        return self._answer(requests, refuse, lambda item: len(item.prompt_ids), self._generate_batch, progress)
+        ways = _Ways(self._limits.refuse_generate, _prompt, self._generate_rows, self._generate_grove)
+        return self._answer(requests, ways, progress)
 
+    @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest], progress: Progress = silent) -> list[Scores | Failure]:
         """Give log-probabilities of given tokens; see `vcrd.requests`."""
-        refuse = self._limits.refuse_score
-        return self._answer(requests, refuse, lambda item: len(item.token_ids), self._score_batch, progress)
+        ways = _Ways(self._limits.refuse_score, _given, self._score_rows, self._score_grove)
+        return self._answer(requests, ways, progress)
 
+    @torch.inference_mode()
     def classify(
         self, requests: Sequence[ClassifyRequest], progress: Progress = silent
     ) -> list[Classification | Failure]:
         """Give class probabilities at given tokens; see `vcrd.requests`."""
-        refuse = self._limits.refuse_classify
-        return self._answer(requests, refuse, lambda item: len(item.token_ids), self._classify_batch, progress)
+        ways = _Ways(self._limits.refuse_classify, _given, self._classify_rows, self._classify_grove)
+        return self._answer(requests, ways, progress)
 
     @torch.inference_mode()
-    def _answer(
-        self,
-        requests: Sequence[Request],
-        refuse: Callable[[Request], Failure | None],
-        length: Callable[[Request], int],
-        run: Callable[[list[Request]], Sequence[Any]],
-        progress: Progress,
-    ) -> list[Any]:
-        """Run the answerable requests in batches that only their lengths and ids decide."""
-        answers: dict[int, Any] = {}
-        ready = []
-        for index, request in enumerate(requests):
-            failure = refuse(request)
-            if failure is None:
-                ready.append(index)
-            else:
-                answers[index] = failure
-        ready.sort(key=lambda index: (length(requests[index]), requests[index].id))
-        for start in range(0, len(ready), self._batch_size):
-            batch = ready[start : start + self._batch_size]
-            made = run([requests[index] for index in batch])
-            answers.update(zip(batch, made, strict=True))
-            progress(sum(_tokens(answer) for answer in made))
-        return [answers[index] for index in range(len(requests))]
+    def _can_share(self, task: Task) -> bool:
+        if task == "classify":
+            return reads_trees(self._model.backbone, self._model.head, lambda ids_BT: self._model(ids_BT, None))
+        return reads_trees(
+            self._model.base_model, self._model.get_output_embeddings(), lambda ids_BT: self._model(ids_BT).logits
+        ) and decodes_from_trunks(self._model)
+
+    def _answer(self, requests: Sequence[Request], ways: _Ways[Request], progress: Progress) -> list[Any]:
+        """Run the answerable requests in trees and batches that only their ids and contents decide."""
+        answers: dict[int, Any] = {place: ways.refuse(request) for place, request in enumerate(requests)}
+        ready = [place for place, failure in answers.items() if failure is None]
+        asked = [requests[place] for place in ready]
+        rows, names = [ways.ids(request) for request in asked], [request.id for request in asked]
+        groves, alone = plant(rows, names, _GROVE_TOKENS) if self._shares_prefixes else ([], list(range(len(asked))))
+        self.prefilled += PrefillCount(asked=sum(map(len, rows)))
+
+        def record(members: Iterable[int], made: Sequence[Any]) -> None:
+            answers.update(zip((ready[member] for member in members), made, strict=True))
+            progress(sum(map(_tokens, made)))
+
+        for grove in groves:
+            self.prefilled += PrefillCount(computed=grove.size)
+            for members, made in ways.grove(grove, asked):
+                good = {
+                    member: answer
+                    for member, answer in zip(members, made, strict=True)
+                    if not isinstance(answer, Failure)
+                }
+                record(good, list(good.values()))
+                # What is not a number has spread over the tree: these are asked again, each in a row of its own.
+                alone += [member for member in members if member not in good]
+        alone.sort(key=lambda member: (len(rows[member]), names[member]))
+        for start in range(0, len(alone), self._batch_size):
+            batch = alone[start : start + self._batch_size]
+            self.prefilled += PrefillCount(computed=sum(len(rows[member]) for member in batch))
+            record(batch, ways.rows([asked[member] for member in batch]))
+        return list(answers.values())
 
     def _padded(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[torch.Tensor, torch.Tensor]:
         width = max(len(row) for row in rows)
@@ -131,32 +178,36 @@ class TransformersEngine:
         logits_BV[..., self._vocabulary :] = _MASKED
         return logits_BV.log_softmax(-1)
 
-    def _generate_batch(self, requests: list[GenerateRequest]) -> list[Generation | Failure]:
-        batch = _Decoding(requests, self._eos, self.tokenizer, self._device)
+    def _generate_rows(self, requests: Sequence[GenerateRequest]) -> list[Generation | Failure]:
         ids_BT, mask_BT = self._padded([request.prompt_ids for request in requests], left=True)
-        cache = DynamicCache()
-        while batch.alive:
-            positions_BT = (mask_BT.cumsum(-1) - 1).clamp_min(0)[:, -ids_BT.shape[1] :]
-            output = self._model(
-                input_ids=ids_BT,
-                attention_mask=mask_BT,
-                position_ids=positions_BT,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            chosen_B, keep = batch.step(self._logprobs(output.logits[:, -1]))
-            if keep is not None:
-                cache.batch_select_indices(keep)
-                chosen_B, mask_BT = chosen_B[keep], mask_BT[keep]
-            ids_BT = chosen_B.unsqueeze(-1)
-            mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], -1)
-        return batch.answers()
+        rows = PaddedRows(self._model, mask_BT)
+        batch = Decoding(requests, self._eos, self.tokenizer, self._device)
+        return decode(batch, rows.read(ids_BT), rows, self._logprobs)
 
-    def _score_batch(self, requests: list[ScoreRequest]) -> list[Scores | Failure]:
+    def _generate_grove(self, grove: Grove, requests: Sequence[GenerateRequest]) -> _Answered:
+        """Read a grove once, and go on from it in even batches."""
+        hidden_BNH, cache = read_grove(self._model.base_model, grove, self._device)
+        branches = list(grove.branches())
+        batches = -(-len(branches) // self._batch_size)
+        cuts = [len(branches) * batch // batches for batch in range(batches + 1)]
+        for start, end in pairwise(cuts):
+            part = branches[start:end]
+            last_BH = torch.stack([hidden_BNH[tree, int(path[-1])] for _, tree, path in part])
+            position_B = torch.tensor([len(path) for _, _, path in part], device=self._device)
+            rows = TrunkRows(self._model, trunk_of(cache, [(tree, path) for _, tree, path in part]), position_B)
+            members = [member for member, _, _ in part]
+            batch = Decoding([requests[member] for member in members], self._eos, self.tokenizer, self._device)
+            yield members, decode(batch, self._model.get_output_embeddings()(last_BH), rows, self._logprobs)
+
+    def _score_rows(self, requests: Sequence[ScoreRequest]) -> list[Scores | Failure]:
         ids_BT, mask_BT = self._padded([request.token_ids for request in requests], left=False)
-        hidden = self._model.base_model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
-        return [self._read_scores(request, hidden[row]) for row, request in enumerate(requests)]
+        hidden_BTH = self._model.base_model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
+        return [self._read_scores(request, hidden_BTH[row]) for row, request in enumerate(requests)]
+
+    def _score_grove(self, grove: Grove, requests: Sequence[ScoreRequest]) -> _Answered:
+        hidden_BNH, _ = read_grove(self._model.base_model, grove, self._device)
+        for member, tree, path in grove.branches():
+            yield [member], [self._read_scores(requests[member], hidden_BNH[tree, torch.from_numpy(path)])]
 
     def _read_scores(self, request: ScoreRequest, hidden_TH: torch.Tensor) -> Scores | Failure:
         """Apply the head to one row's wanted positions only; a batch of [T, V] logits would be the peak of memory."""
@@ -165,109 +216,41 @@ class TransformersEngine:
             self._model.get_output_embeddings()(hidden_TH[request.start - 1 : len(request.token_ids) - 1])
         )
         if bool(logprobs_TV.isnan().any()):
-            return _not_finite(request.id)
+            return not_finite(request.id)
         chosen_T = logprobs_TV.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         top = None
         if request.top_k_logprobs:
             top = _as_top(*top_candidates(logprobs_TV, request.top_k_logprobs))
         return Scores(id=request.id, logprobs=_floats(chosen_T), top=top)
 
-    def _classify_batch(self, requests: list[ClassifyRequest]) -> list[Classification | Failure]:
+    def _classify_rows(self, requests: Sequence[ClassifyRequest]) -> list[Classification | Failure]:
         ids_BT, mask_BT = self._padded([request.token_ids for request in requests], left=False)
         logits_BTC = self._model(ids_BT, mask_BT)
-        answers: list[Classification | Failure] = []
-        for row, request in enumerate(requests):
-            logits_PC = logits_BTC[row, list(request.read_positions)]
-            probabilities_PC = logits_PC.softmax(-1) if logits_PC.shape[-1] > 1 else logits_PC.sigmoid()
-            finite = bool(probabilities_PC.isfinite().all())
-            answer = Classification(id=request.id, probabilities=_floats(probabilities_PC))
-            answers.append(answer if finite else _not_finite(request.id))
-        return answers
+        return [
+            _read_classes(request, logits_BTC[row, list(request.read_positions)])
+            for row, request in enumerate(requests)
+        ]
+
+    def _classify_grove(self, grove: Grove, requests: Sequence[ClassifyRequest]) -> _Answered:
+        hidden_BNH, _ = read_grove(self._model.backbone, grove, self._device)
+        for member, tree, path in grove.branches():
+            places = torch.from_numpy(path[list(requests[member].read_positions)])
+            yield [member], [_read_classes(requests[member], self._model.head(hidden_BNH[tree, places]))]
 
 
-class _Decoding:
-    """What a batch has generated so far, and which of its rows still go on."""
+def _prompt(request: GenerateRequest) -> Sequence[int]:
+    return request.prompt_ids
 
-    def __init__(
-        self, requests: Sequence[GenerateRequest], eos: frozenset[int], tokenizer: Any, device: torch.device
-    ) -> None:
-        self._requests = requests
-        self._eos_ids = torch.tensor(sorted(eos), device=device)
-        self._tokenizer = tokenizer
-        self._uniforms = uniforms(requests).to(device)
-        self._temperature = torch.tensor([[item.sampling.temperature] for item in requests], device=device)
-        self._top_p = torch.tensor([[item.sampling.top_p] for item in requests], device=device)
-        self._limits = np.array([item.sampling.max_tokens for item in requests])
-        self._k = max(item.sampling.top_k_logprobs for item in requests)
-        self._rows = np.arange(len(requests))
-        self._length = 0
-        self._ids: list[list[int]] = [[] for _ in requests]
-        self._logprobs: list[list[float]] = [[] for _ in requests]
-        self._tops: list[list[tuple[Any, Any, Any]]] = [[] for _ in requests]
-        self._reasons = [""] * len(requests)
 
-    @property
-    def alive(self) -> bool:
-        return len(self._rows) > 0
+def _given(request: ScoreRequest | ClassifyRequest) -> Sequence[int]:
+    return request.token_ids
 
-    def step(self, logprobs_BV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Choose the next token of every live row; return them, and the rows to keep if some have ended."""
-        rows = torch.from_numpy(self._rows).to(logprobs_BV.device)
-        bad_B = logprobs_BV.isnan().any(-1)
-        safe_BV = torch.where(bad_B.unsqueeze(-1), torch.zeros_like(logprobs_BV), logprobs_BV)
-        chosen_B = choose(safe_BV, self._temperature[rows], self._top_p[rows], self._uniforms[rows, self._length])
-        picked = safe_BV.gather(-1, chosen_B.unsqueeze(-1)).squeeze(-1).tolist()
-        tops = [part.cpu().numpy() for part in top_candidates(safe_BV, self._k)] if self._k else None
-        ended_B = torch.isin(chosen_B, self._eos_ids).tolist()
-        self._length += 1
-        keep = []
-        for place, (row, token, logprob) in enumerate(zip(self._rows.tolist(), chosen_B.tolist(), picked, strict=True)):
-            self._ids[row].append(token)
-            self._logprobs[row].append(logprob)
-            if tops is not None:
-                self._tops[row].append((tops[0][place], tops[1][place], tops[2][place]))
-            self._reasons[row] = self._reason(row, ended_B[place], bool(bad_B[place]))
-            if not self._reasons[row]:
-                keep.append(place)
-        if len(keep) == len(self._rows):
-            return chosen_B, None
-        self._rows = self._rows[keep]
-        return chosen_B, torch.tensor(keep, dtype=torch.long, device=logprobs_BV.device)
 
-    def _reason(self, row: int, ended: bool, bad: bool) -> str:
-        if bad:
-            return "not_finite"
-        if ended:
-            return "eos"
-        stops = self._requests[row].sampling.stop
-        if stops:
-            ids = self._ids[row]
-            before = self._tokenizer.decode(ids[-_TAIL_TOKENS:])
-            if any(stop in before for stop in stops):
-                return "stop"
-        return "length" if self._length >= self._limits[row] else ""
-
-    def answers(self) -> list[Generation | Failure]:
-        return [self._answer(row) for row in range(len(self._requests))]
-
-    def _answer(self, row: int) -> Generation | Failure:
-        request = self._requests[row]
-        if self._reasons[row] == "not_finite":
-            return _not_finite(request.id)
-        k = request.sampling.top_k_logprobs
-        top = None
-        if k:
-            ids, logprobs, tails = (np.stack(part) for part in zip(*self._tops[row], strict=True))
-            if k < self._k:
-                tails = np.logaddexp.reduce(np.concatenate([logprobs[:, k:], tails[:, None]], 1), axis=1)
-            top = TopLogprobs(ids[:, :k].astype(np.int32), logprobs[:, :k].astype(np.float32), tails.astype(np.float32))
-        return Generation(
-            id=request.id,
-            token_ids=self._ids[row],
-            logprobs=np.array(self._logprobs[row], np.float32),
-            finish_reason=self._reasons[row],
-            top=top,
-        )
+def _read_classes(request: ClassifyRequest, logits_PC: torch.Tensor) -> Classification | Failure:
+    probabilities_PC = logits_PC.softmax(-1) if logits_PC.shape[-1] > 1 else logits_PC.sigmoid()
+    if not bool(probabilities_PC.isfinite().all()):
+        return not_finite(request.id)
+    return Classification(id=request.id, probabilities=_floats(probabilities_PC))
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -292,7 +275,3 @@ def _floats(values: torch.Tensor) -> FloatArray:
 
 def _as_top(ids: torch.Tensor, logprobs: torch.Tensor, tail: torch.Tensor) -> TopLogprobs:
     return TopLogprobs(ids.cpu().numpy().astype(np.int32), _floats(logprobs), _floats(tail))
-
-
-def _not_finite(name: str) -> Failure:
-    return Failure(id=name, reason="not_finite", message="the model's output is not a number")
