@@ -32,8 +32,8 @@ PARAMS = EngineParams(
     name="transformers",
     dtype="float32",
     device="cpu",
-    threads=2,
-    batch_size=STEPS,
+    threads=1,  # two would wait for each other where the machine is shared
+    batch_size=8,  # so that batches by length, to be compared with, are padded little
     max_in_flight=64,
     max_model_len=None,
     gpu_memory_utilization=0.9,
@@ -62,7 +62,7 @@ def claims() -> bool:
             saved.save_pretrained(path)
             PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(path)
         engine = load_engine(PARAMS, name, None, "generate")
-        held = [_prefill_claim(engine), _proposal_claims(engine), _score_claims(str(folder / "prm"))]
+        held = [_prefill_claim(engine), _score_claims(str(folder / "prm")), _proposal_claims(engine)]
     return all(held)
 
 
