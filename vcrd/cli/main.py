@@ -12,6 +12,7 @@ from vcrd.errors import VcrdError
 
 _VERBS = {
     "export": ("vcrd.cli.export", "Write a training data set for another trainer."),
+    "validate": ("vcrd.cli.validate", "Check files, schema, keys and invariants of a data set."),
     "verify": ("vcrd.cli.verify", "Judge model outputs by rules: answers, steps, instructions."),
     "reliability": ("vcrd.cli.reliability", "Fit, apply and measure maps from evidence to local validity."),
 }

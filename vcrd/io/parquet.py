@@ -63,8 +63,19 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
     """
     with _opened(path) as file:
         if schema is not None and not file.schema_arrow.equals(schema):
-            raise SchemaError(_difference(schema, file.schema_arrow), file=path)
+            raise SchemaError(schema_difference(schema, file.schema_arrow), file=path)
         return file.read(columns=columns)
+
+
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Read one shard a few thousand rows at a time, checking every page's checksum.
+
+    Raises:
+        ConfigError: There is no such file.
+        SchemaError: A checksum does not hold, or it is no Parquet file.
+    """
+    with _opened(path) as file:
+        yield from file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns)
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -106,7 +117,8 @@ def read_rows(files: Iterable[Path], schema: pa.Schema) -> list[dict[str, Any]]:
     return [row for file in files for row in read_table(file, schema).to_pylist()]
 
 
-def _difference(expected: pa.Schema, got: pa.Schema) -> str:
+def schema_difference(expected: pa.Schema, got: pa.Schema) -> str:
+    """Say how a schema differs from the one expected."""
     missing = [name for name in expected.names if name not in got.names]
     extra = [name for name in got.names if name not in expected.names]
     types = [
