@@ -11,8 +11,11 @@ from vcrd import __version__
 from vcrd.errors import VcrdError
 
 _VERBS = {
+    "card": ("vcrd.cli.card", "Write the data set card of a run."),
     "export": ("vcrd.cli.export", "Write a training data set for another trainer."),
     "validate": ("vcrd.cli.validate", "Check files, schema, keys and invariants of a data set."),
+    "pull": ("vcrd.cli.pull", "Bring a data set from the Hub, proved, into a folder."),
+    "push": ("vcrd.cli.push", "Share a run's data on the Hub, in one commit."),
     "verify": ("vcrd.cli.verify", "Judge model outputs by rules: answers, steps, instructions."),
     "reliability": ("vcrd.cli.reliability", "Fit, apply and measure maps from evidence to local validity."),
 }
