@@ -32,11 +32,28 @@ def read_stages(path: Path) -> Stages:
     if not path.is_file():
         return {}
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        stages = {name: entry for name, entry in value.get("stages", {}).items() if isinstance(entry["cmd"], str)}
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
         raise SchemaError(f"not a lock file ({error!r})", file=path) from error
+    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
+        raise SchemaError("expected an entry for each stage", file=path)
     return stages
+
+
+def inside(stages: Stages, folder: str) -> Stages:
+    """Return the stages that write into `folder` and nowhere else: what is pulled speaks for nothing else.
+
+    >>> list(inside({"a": {"outs": [{"path": "data/x/y"}]}, "b": {"outs": [{"path": "data/z"}]}}, "data/x"))
+    ['a']
+    """
+
+    def written(entry: Mapping[str, Any]) -> list[str]:
+        return [str(out["path"]) for out in entry.get("outs", [])]
+
+    def is_inside(path: str) -> bool:
+        return path.startswith(f"{folder}/") and ".." not in path.split("/")
+
+    return {name: entry for name, entry in stages.items() if written(entry) and all(map(is_inside, written(entry)))}
 
 
 def lock_text(stages: Stages) -> str:
@@ -46,21 +63,34 @@ def lock_text(stages: Stages) -> str:
     return str(yaml.safe_dump({"schema": SCHEMA, "stages": stages}, sort_keys=False, allow_unicode=True))
 
 
-def makers(stages: Stages, folders: Collection[str]) -> Stages:
-    """Return the stages that made these folders, and all before them.
+def makers(stages: Stages, folders: Collection[str], behind: str | None = None) -> Stages:
+    """Return the stages that made these folders and all before them, but none that reads `behind` or what comes of it.
 
-    >>> made = {"a": {"outs": [{"path": "x"}]}, "b": {"deps": [{"path": "x"}], "outs": [{"path": "y"}]}}
-    >>> list(makers({**made, "c": {"deps": [{"path": "y"}]}}, ["y"]))
-    ['a', 'b']
+    >>> chain = {"a": {"outs": [{"path": "x"}]}, "b": {"deps": [{"path": "x"}], "outs": [{"path": "y"}]}}
+    >>> list(makers(chain, ["y"])), list(makers(chain, ["y"], behind="x"))
+    (['a', 'b'], [])
+    >>> list(makers(chain, ["x", "y"], behind="x"))
+    ['a']
     """
     made_by = {out["path"]: name for name, entry in stages.items() for out in entry.get("outs", [])}
-    found, open_ones = set(), [made_by[folder] for folder in folders if folder in made_by]
-    while open_ones:
-        name = open_ones.pop()
-        if name not in found:
-            found.add(name)
-            open_ones += [made_by[item["path"]] for item in stages[name].get("deps", []) if item["path"] in made_by]
+
+    def before(folder: str) -> set[str]:
+        found: set[str] = set()
+        open_ones = [made_by[folder]] if folder in made_by else []
+        while open_ones:
+            name = open_ones.pop()
+            if name not in found:
+                found.add(name)
+                open_ones += [made_by[path] for path in _read_by(stages[name]) if path in made_by]
+        return found
+
+    wanted = [before(folder) for folder in folders]
+    found = set().union(*(names for names in wanted if not any(behind in _read_by(stages[name]) for name in names)))
     return {name: entry for name, entry in stages.items() if name in found}
+
+
+def _read_by(entry: Mapping[str, Any]) -> list[str]:
+    return [item["path"] for item in entry.get("deps", [])]
 
 
 def restore(clone: Path, stages: Stages) -> None:

@@ -15,7 +15,7 @@ from vcrd.hub.client import REPO_TYPE, hub_errors, open_client
 from vcrd.hub.contents import CARD, INDEX, LOCK, PARAMS, PLOTS, SHARED, Contents, Entry, Index, collect
 from vcrd.hub.facts import gather
 from vcrd.hub.licences import licences_of
-from vcrd.hub.lock import LOCK_FILE, clone_of, lock_text, makers, read_stages
+from vcrd.hub.lock import LOCK_FILE, changed_since, clone_of, lock_text, makers, read_stages
 from vcrd.hub.plots import draw
 from vcrd.records import TRAINING
 from vcrd.validate import validate
@@ -96,11 +96,13 @@ def _with_card(contents: Contents, repo: str, licences: Sequence[str]) -> dict[s
     clone, name = clone_of(contents.run), None
     if clone is not None:
         name = contents.run.resolve().relative_to(clone).as_posix()
-        stages = makers(read_stages(clone / LOCK_FILE), [f"{name}/{artefact}" for artefact in contents.manifests])
+        shared = [f"{name}/{artefact}" for artefact in contents.manifests]
+        # What is made of `training` is for whoever pulls it to make: with its entries, nothing would be trained.
+        stages = makers(read_stages(clone / LOCK_FILE), shared, behind=f"{name}/{TRAINING.name}")
         if stages:
             files[LOCK] = lock_text(stages).encode()
-        if (clone / PARAMS).is_file():
-            files[PARAMS] = clone / PARAMS
+            if not any(item.startswith(PARAMS) for item in changed_since(clone, stages)):
+                files[PARAMS] = clone / PARAMS
     facts = gather(contents)
     files |= {f"{PLOTS}/{plot}": drawn for plot, drawn in draw(facts).items()}
     index = Index(folder=name, files={path: Entry.of(file) for path, file in files.items()})
