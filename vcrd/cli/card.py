@@ -19,14 +19,14 @@ from vcrd.io.files import atomic_write
 @click.option("--licence", "--license", help="In the place of those that the problems name.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="A file, in the place of the terminal.")
 def command(folder: Path, repo: str, only: tuple[str, ...], licence: str | None, output: Path | None) -> None:
-    r"""Write the card: what the data is, how it was made, statistics, columns, how to train on it.
+    """Write the card: what the data is, how it was made, statistics, columns, how to train on it.
 
     \b
     vcrd card data/demo-math
     vcrd card data/demo-math -o data/demo-math/README.md     load_dataset("data/demo-math", "validity") then works
 
     Exit codes: 0 done, 2 you can fix it, 3 the data is bad.
-    """
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     contents = collect(folder, only)
     card = make_card(contents, gather(contents), repo, licences_of(contents, licence))
     if output is None:

@@ -18,7 +18,7 @@ from vcrd.hub import Pulled, pull
 @click.option("--overwrite", is_flag=True, help="Replace the folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(repo: str, folder: Path, revision: str | None, overwrite: bool, as_json: bool) -> None:
-    r"""Bring a data set from the Hub; the folder appears when every checksum in it holds.
+    """Bring a data set from the Hub; the folder appears when every checksum in it holds.
 
     \b
     vcrd pull org/demo-math data/demo-math
@@ -28,7 +28,7 @@ def command(repo: str, folder: Path, revision: str | None, overwrite: bool, as_j
     also restores the entries of dvc.lock and says which one command trains the student from it.
 
     Exit codes: 0 done, 2 you can fix it (name, login, folder, network), 3 what came is not what was pushed, 75 busy.
-    """
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     done = pull(repo, folder, revision=revision, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps(asdict(done)))

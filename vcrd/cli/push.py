@@ -19,7 +19,7 @@ from vcrd.hub import push
 @click.option("--public", is_flag=True, help="Make a new repository public; without this it is private.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(folder: Path, repo: str, only: tuple[str, ...], licence: str | None, public: bool, as_json: bool) -> None:
-    r"""Share a run's tables on the Hugging Face Hub, in one commit: readers see all of it or nothing.
+    """Share a run's tables on the Hugging Face Hub, in one commit: readers see all of it or nothing.
 
     \b
     vcrd push data/demo-math org/demo-math
@@ -30,7 +30,7 @@ def command(folder: Path, repo: str, only: tuple[str, ...], licence: str | None,
     again. A licence is needed; it is taken from the problems. Log in with `hf auth login` or HF_TOKEN.
 
     Exit codes: 0 done, 2 you can fix it (login, licence, network), 3 the data is bad.
-    """
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     done = push(folder, repo, only=only, licence=licence, private=not public)
     if as_json:
         click.echo(json.dumps(asdict(done)))

@@ -15,7 +15,7 @@ from vcrd.validate import Findings, validate
 @click.argument("folder", metavar="RUN_OR_ARTEFACT_FOLDER", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also where something is wrong.")
 def command(folder: Path, as_json: bool) -> None:
-    r"""Check files, checksums, schema, keys and row order of any artefact, and the invariants of `training`.
+    """Check files, checksums, schema, keys and row order of any artefact, and the invariants of `training`.
 
     \b
     vcrd validate data/demo-math                 every artefact of a run
@@ -27,7 +27,7 @@ def command(folder: Path, as_json: bool) -> None:
     not be checked is said. Faults name file, column and row (from 0).
 
     Exit codes: 0 all holds, 2 nothing to check, 3 the data is bad.
-    """
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     found = validate(folder)
     faults = sum(sum(item.counts.values()) for item in found)
     if as_json:
