@@ -65,6 +65,8 @@ def test_what_a_run_wrote_holds_in_every_check(clean: Path) -> None:
         "targets",
         "strengths",
         "prefixes",
+        "steps",
+        "validities beside",
     }
 
 
@@ -73,7 +75,7 @@ def test_what_cannot_be_checked_is_said(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "training", alone)
     (alone / MANIFEST_NAME).unlink()
     [found] = validate(alone)
-    unknown = {"manifest", "checksums", "tokenizer", "prefixes", "targets", "strengths"}
+    unknown = {"manifest", "checksums", "tokenizer", "prefixes", "steps", "validities beside", "targets", "strengths"}
     plain = "teacher_topk_ids" in read_table(shard_files(alone)[0]).column_names
     assert not found.faults
     assert {name for name in found.checks if found.status(name) == "not checked"} == unknown | (
@@ -142,6 +144,17 @@ def _outside_prefix_id(rows: list[Row], rng: random.Random) -> list[Row]:
 
 def _other_prefix_id(rows: list[Row], rng: random.Random) -> list[Row]:
     return _some(rows, rng, lambda row: row["input_ids"].__setitem__(1, (row["input_ids"][1] + 1) % 29))
+
+
+def _other_step_id(rows: list[Row], rng: random.Random) -> list[Row]:
+    """A token that exists, learned as if it were meant: only the proposals beside can tell."""
+
+    def change(row: Row) -> None:
+        other = (row["input_ids"][-1] + rng.randrange(1, 29)) % 29
+        _last(row, "input_ids", other)
+        _last(row, "labels", other)
+
+    return _some(rows, rng, change)
 
 
 def _label(rows: list[Row], rng: random.Random) -> list[Row]:
@@ -216,6 +229,7 @@ WITH_FITTING_MANIFEST: dict[str, Change] = {
     "id out of the vocabulary": _outside_id,
     "prefix id out of the vocabulary": _outside_prefix_id,
     "another prefix": _other_prefix_id,
+    "another step": _other_step_id,
     "another label": _label,
     "a value too few": _short,
     "reordered rows": _reordered,

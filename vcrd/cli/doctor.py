@@ -132,9 +132,8 @@ def _engine(name: str, quick: bool) -> Finding:
 
 def _imported(part: str, version: str, program: str) -> Finding:
     """Import it in a process of its own: a broken build may end the process that does."""
-    remedy = (
-        "see the error with: python -c 'import ...'; builds of torch, torchvision and the engine must belong together"
-    )
+    shown = program.partition(";")[0]
+    remedy = f"see all of it: python -c '{shown}'; builds of torch, torchvision and the engine must belong together"
     try:
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=_IMPORT_SECONDS, check=False

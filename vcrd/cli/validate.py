@@ -23,8 +23,8 @@ def command(folder: Path, as_json: bool) -> None:
     vcrd validate data/demo-math --json | jq .ok
 
     Of `training`: lengths, labels, ids in the vocabulary, teacher's probabilities, validities, targets and strengths,
-    weights of mean 1 and of one scale, and prefixes token for token where the run's rollouts lie beside it. What could
-    not be checked is said. Faults name file, column and row (from 0).
+    weights of mean 1 and of one scale; and prefixes, steps and validities one by one where the run's rollouts,
+    proposals and validity lie beside it. What could not be checked is said. Faults name file, column and row (from 0).
 
     Exit codes: 0 all holds, 2 nothing to check, 3 the data is bad.
     """  # noqa: D301 - the mark is a backspace itself, which an r would undo

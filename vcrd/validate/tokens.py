@@ -27,6 +27,20 @@ def list_column(table: pa.Table, name: str) -> Any:
     return found.chunk(0) if isinstance(found, pa.ChunkedArray) else found
 
 
+class Lists:
+    """A list column as flat values and the places of its rows in them."""
+
+    def __init__(self, table: pa.Table, name: str) -> None:
+        """Take a column of a table."""
+        column = list_column(table, name)
+        self._values = column.flatten().to_numpy(zero_copy_only=False)
+        self._starts_R1: Counts = starts_of(lengths_of(column))
+
+    def __getitem__(self, row: int) -> Any:
+        """Return the values of a row."""
+        return self._values[self._starts_R1[row] : self._starts_R1[row + 1]]
+
+
 def _values(table: pa.Table, name: str) -> Any:
     return list_column(table, name).flatten().to_numpy(zero_copy_only=False)
 

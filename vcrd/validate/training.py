@@ -13,9 +13,9 @@ from vcrd.io.manifest import Manifest
 from vcrd.io.parquet import read_table, shard_files
 from vcrd.records import MODELS, TOKENIZER_KEY
 from vcrd.storage.blobs import BLOB, read_header
+from vcrd.validate.beside import BesideChecks
 from vcrd.validate.corpus import CorpusChecks
 from vcrd.validate.findings import Findings, Place
-from vcrd.validate.prefixes import PrefixChecks
 from vcrd.validate.signal import check_signal
 from vcrd.validate.tokens import TokenView, check_lengths, check_tokens
 from vcrd.validate.values import check_values
@@ -27,7 +27,7 @@ class TrainingChecks:
     def __init__(self, folder: Path, manifest: Manifest | None, findings: Findings) -> None:
         self._findings = findings
         self._params: dict[str, Any] = dict(manifest.provenance.get("params", {})) if manifest is not None else {}
-        self._prefixes = PrefixChecks(folder, findings)
+        self._beside = BesideChecks(folder, findings)
         self._corpus = CorpusChecks(findings, self._params.get("weights", {}).get("w_max"))
         self._tokenizer: str | None = None
         self._models = _models_beside(folder)
@@ -37,11 +37,11 @@ class TrainingChecks:
             findings.holds(check)
 
     def start_shard(self, path: Path, schema: pa.Schema) -> None:
-        """Look at what a shard says of itself, and at the rollouts that it was made of."""
+        """Look at what a shard says of itself, and at what it was made of."""
         told = (schema.metadata or {}).get(TOKENIZER_KEY)
         name = None if told is None else told.decode(errors="replace")
         self._check_tokenizer(name, path.name)
-        self._prefixes.start_shard(path.name)
+        self._beside.start_shard(path.name)
 
     def _check_tokenizer(self, name: str | None, file: str) -> None:
         known = {item["tokenizer_fingerprint"] for item in self._models}
@@ -77,7 +77,7 @@ class TrainingChecks:
         except SchemaError as error:
             row = None if error.row is None else int(place.rows_R[error.row])
             self._findings.fault("teacher signal", error.reason, file=file, column=error.column, row=row)
-        self._prefixes.check(table, view, place)
+        self._beside.check(table, view, place)
         self._corpus.add(table, view, place)
 
     def finish(self) -> None:
