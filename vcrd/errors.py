@@ -27,7 +27,8 @@ class SchemaError(VcrdError):
     exit_code = 3
 
     def __init__(self, message: str, *, file: object = None, column: str | None = None, row: int | None = None) -> None:
-        """Put what is known of the place in front of `message`."""
+        """Put what is known of the place in front of `message`, and keep both apart for who collects them."""
+        self.reason, self.file, self.column, self.row = message, file, column, row
         place = [
             f"{name} {value}" for name, value in (("file", file), ("column", column), ("row", row)) if value is not None
         ]

@@ -11,10 +11,15 @@ from vcrd import __version__
 from vcrd.errors import VcrdError
 
 _VERBS = {
+    "card": ("vcrd.cli.card", "Write the data set card of a run."),
+    "doctor": ("vcrd.cli.doctor", "Say what is installed, what will work, and what to install."),
     "export": ("vcrd.cli.export", "Write a training data set for another trainer."),
     "inspect": ("vcrd.cli.inspect", "Write one page to look at a training data set with."),
-    "verify": ("vcrd.cli.verify", "Judge model outputs by rules: answers, steps, instructions."),
+    "pull": ("vcrd.cli.pull", "Bring a data set from the Hub, proved, into a folder."),
+    "push": ("vcrd.cli.push", "Share a run's data on the Hub, in one commit."),
     "reliability": ("vcrd.cli.reliability", "Fit, apply and measure maps from evidence to local validity."),
+    "validate": ("vcrd.cli.validate", "Check files, schema, keys and invariants of a data set."),
+    "verify": ("vcrd.cli.verify", "Judge model outputs by rules: answers, steps, instructions."),
 }
 
 
@@ -36,7 +41,22 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs)
 @click.version_option(__version__, prog_name="vcrd")
 def _group() -> None:
-    """Validity-calibrated reasoning distillation, on files and data sets."""
+    """Validity-calibrated reasoning distillation, on files and data sets.
+
+    \b
+    Exit codes:
+      0    done
+      1    a bug of ours, with its traceback
+      2    you can fix it; one line says how
+      3    the data is broken; it names file, column and row
+      75   another process is writing the same thing
+      130  interrupted
+
+    \b
+    Completion in your shell (put it into its start-up file):
+      eval "$(_VCRD_COMPLETE=bash_source vcrd)"    bash; zsh_source for zsh
+      _VCRD_COMPLETE=fish_source vcrd | source     fish
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
 
 
 def main() -> None:

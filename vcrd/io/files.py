@@ -58,9 +58,14 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write `value` atomically, keys in the order given, one newline at the end."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write `value` atomically, as `json_text` gives it."""
+    text = json_text(value)
     atomic_write(path, lambda temporary: _write_text(temporary, text))
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """Return `value` as JSON: keys in the order given, one newline at the end."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -126,6 +126,17 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         return file.read(columns=columns)
 
 
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Read one shard a few thousand rows at a time, checking every page's checksum.
+
+    Raises:
+        ConfigError: There is no such file.
+        SchemaError: A checksum does not hold, or it is no Parquet file.
+    """
+    with _opened(path) as file:
+        yield from file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns)
+
+
 def read_schema(path: Path) -> pa.Schema:
     """Read one shard's schema alone, with its metadata.
 
@@ -167,10 +178,11 @@ def read_rows(files: Iterable[Path], schema: pa.Schema) -> list[dict[str, Any]]:
 
 def _check_schema(path: Path, expected: pa.Schema, got: pa.Schema) -> None:
     if not got.equals(expected):
-        raise SchemaError(_difference(expected, got), file=path)
+        raise SchemaError(schema_difference(expected, got), file=path)
 
 
-def _difference(expected: pa.Schema, got: pa.Schema) -> str:
+def schema_difference(expected: pa.Schema, got: pa.Schema) -> str:
+    """Say how a schema differs from the one expected."""
     missing = [name for name in expected.names if name not in got.names]
     extra = [name for name in got.names if name not in expected.names]
     types = [

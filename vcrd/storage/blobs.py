@@ -26,6 +26,12 @@ VERSION = 1
 _HEADER = np.dtype([("version", "u1"), ("logprob_bits", "u1"), ("vocabulary_size", "<u4")])
 
 
+def read_header(blob: bytes) -> tuple[int, int]:
+    """Return the bits of a log-probability and the vocabulary size that a row's blob names; it must be long enough."""
+    header = np.frombuffer(blob[: _HEADER.itemsize], _HEADER)[0]
+    return int(header["logprob_bits"]), int(header["vocabulary_size"])
+
+
 def write_compact(rows: Rows, signal: Signal, vocabulary_size: int, logprob_bits: int) -> dict[str, Any]:
     """Return the compact columns.
 

@@ -1,0 +1,61 @@
+"""Runs `vcrd` commands, each in a process of its own that starts in no time, as all is imported before it is forked.
+
+python -m tests.vcrd.hub_driver
+in:  {"command": ["push", ...], "cwd": "..."}     a line each
+out: {"pid": 7}, then {"rc": 0, "out": "..."}     rc is minus the signal where it was killed
+"""
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+
+import jinja2  # noqa: F401
+import yaml  # noqa: F401
+from datasets import info, splits  # noqa: F401
+from huggingface_hub import CommitOperationAdd, DatasetCardData, HfApi  # noqa: F401
+from matplotlib.backends import backend_agg
+from matplotlib.figure import Figure
+
+from vcrd.cli import card, main, pull, push, validate  # noqa: F401
+
+
+def run(command: list[str], cwd: str, output: str) -> None:
+    with open(output, "wb") as file:  # noqa: PTH123
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(cwd)
+    sys.argv = ["vcrd", *command]
+    code = 0
+    try:
+        main()
+    except SystemExit as done:
+        code = done.code if isinstance(done.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def warm_up() -> None:
+    """Let the first picture find its fonts here, once, and not in every process."""
+    figure = Figure()
+    backend_agg.FigureCanvasAgg(figure)
+    figure.add_subplot().plot([0, 1], label="x")
+    figure.savefig(os.devnull, format="png")
+
+
+if __name__ == "__main__":
+    warm_up()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        with tempfile.NamedTemporaryFile() as output:
+            pid = os.fork()
+            if pid == 0:
+                run(asked["command"], asked["cwd"], output.name)
+            print(json.dumps({"pid": pid}), flush=True)  # noqa: T201
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            text = output.read().decode(errors="replace")
+            print(json.dumps({"rc": status, "out": text}), flush=True)  # noqa: T201

@@ -1,0 +1,40 @@
+"""`vcrd push`: a run's data as a data set of the Hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from vcrd.hub import push
+
+
+@click.command(name="push")
+@click.argument("folder", metavar="RUN_OR_ARTEFACT_FOLDER", type=click.Path(path_type=Path))
+@click.argument("repo", metavar="ORG/NAME")
+@click.option("--only", multiple=True, metavar="ARTEFACT", help="Share this one (and the models); may be repeated.")
+@click.option("--licence", "--license", help="In the place of those that the problems name.")
+@click.option("--public", is_flag=True, help="Make a new repository public; without this it is private.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(folder: Path, repo: str, only: tuple[str, ...], licence: str | None, public: bool, as_json: bool) -> None:
+    """Share a run's tables on the Hugging Face Hub, in one commit: readers see all of it or nothing.
+
+    \b
+    vcrd push data/demo-math org/demo-math
+    vcrd push data/demo-math org/demo-math --only training --only validity
+    vcrd push data/my-run org/my-run --licence cc-by-4.0 --public
+
+    Checksums are compared before and behind the way. Run it again after it was stopped: what has arrived is not sent
+    again. A licence is needed; it is taken from the problems. Log in with `hf auth login` or HF_TOKEN.
+
+    Exit codes: 0 done, 2 you can fix it (login, licence, network), 3 the data is bad.
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
+    done = push(folder, repo, only=only, licence=licence, private=not public)
+    if as_json:
+        click.echo(json.dumps(asdict(done)))
+        return
+    seen = "private" if done.private else "public"
+    what = f"{done.uploaded} of {done.files} files were new or had changed" if done.uploaded else "it was there already"
+    click.echo(f"{repo} ({seen}) at {done.commit[:8]}: {done.bytes:,} bytes, {what}")

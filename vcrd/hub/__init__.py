@@ -1,0 +1,8 @@
+"""A run's data on the Hugging Face Hub: what is shared, the card that says what it is, push and pull."""
+
+from vcrd.hub.card import make_card
+from vcrd.hub.contents import Contents, collect
+from vcrd.hub.pull import Pulled, pull
+from vcrd.hub.push import Pushed, push
+
+__all__ = ["Contents", "Pulled", "Pushed", "collect", "make_card", "pull", "push"]

