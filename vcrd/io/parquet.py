@@ -97,9 +97,9 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_batches(
-    path: Path, columns: Sequence[str], rows: int = 1024, schema: pa.Schema | None = None
+    path: Path, columns: Sequence[str] | None = None, rows: int = 1024, schema: pa.Schema | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Read columns of one shard some rows at a time, checking every page's checksum and, where given, the schema.
+    """Read columns (None: all) of one shard some rows at a time, checking every page's checksum and, where given, the schema.
 
     Raises:
         ConfigError: There is no such file.
@@ -110,7 +110,7 @@ def read_batches(
             _check_schema(path, schema, file.schema_arrow)
         # One iteration over the whole file would hold on to every row group that it has read.
         for group in range(file.num_row_groups):
-            yield from file.iter_batches(rows, row_groups=[group], columns=list(columns))
+            yield from file.iter_batches(rows, row_groups=[group], columns=columns)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -124,17 +124,6 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
         if schema is not None:
             _check_schema(path, schema, file.schema_arrow)
         return file.read(columns=columns)
-
-
-def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Read one shard a few thousand rows at a time, checking every page's checksum.
-
-    Raises:
-        ConfigError: There is no such file.
-        SchemaError: A checksum does not hold, or it is no Parquet file.
-    """
-    with _opened(path) as file:
-        yield from file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns)
 
 
 def read_schema(path: Path) -> pa.Schema:
