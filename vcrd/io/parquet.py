@@ -99,7 +99,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_batches(
     path: Path, columns: Sequence[str] | None = None, rows: int = 1024, schema: pa.Schema | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Read columns (None: all) of one shard some rows at a time, checking every page's checksum and, where given, the schema.
+    """Read columns of one shard, or all, some rows at a time, checking every page's checksum and a given schema.
 
     Raises:
         ConfigError: There is no such file.
