@@ -106,15 +106,6 @@ def silent(tokens: int) -> None:
     """Report nothing."""
 
 
-def prefix_order(sequences: Sequence[Sequence[int]]) -> list[int]:
-    """Return the indices in the order in which each sequence shares most with the one before it, the shorter first.
-
-    >>> prefix_order([[1, 2, 3], [7], [1, 2], [1, 4]])
-    [2, 0, 3, 1]
-    """
-    return sorted(range(len(sequences)), key=lambda index: list(sequences[index]))
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a model can take: ids below `vocabulary_size`, at most `max_length` tokens."""
