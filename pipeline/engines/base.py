@@ -61,7 +61,7 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class PrefillCount:
-    """Prompt tokens that requests held, and how many of them were computed: a shared prefix is computed once."""
+    """Prompt tokens that requests held, and how many of them were computed; what fills a batch up counts in neither."""
 
     asked: int = 0
     computed: int = 0

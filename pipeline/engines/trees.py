@@ -36,7 +36,7 @@ class Grove:
 
     @property
     def size(self) -> int:
-        """Tokens computed."""
+        """Tokens of all tries, without those that fill them up."""
         return sum(len(trie.token_ids) for trie in self.tries)
 
     def branches(self) -> Iterator[tuple[int, int, Ints]]:
