@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 from transformers.utils import ModelOutput
 
 from vcrd.errors import ConfigError
@@ -87,7 +88,9 @@ def _weighted_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     hidden = base.base_model(*args, use_cache=False, **kwargs).last_hidden_state
     head = base.get_output_embeddings()
     loss, pieces = fused_weighted_loss(
-        hidden[:, :-1].flatten(0, 1) if predecessors is None else hidden[0, predecessors[0]],
+        # As an embedding, whose gradient has the same bits in every run: threads add into what an index picked in any
+        # order, and a node may precede many labels.
+        hidden[:, :-1].flatten(0, 1) if predecessors is None else embedding(predecessors[0], hidden[0]),
         head.weight,
         labels,
         weights,
