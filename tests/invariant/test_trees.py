@@ -261,3 +261,15 @@ def test_arrow_tables_and_dictionaries_make_the_same_trees() -> None:
     ours, theirs = collate(rows), collate([table_from_rows(rows, TRAINING.schema, "x")])
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_model_that_no_trainer_prepared_is_prepared_or_refused_at_its_first_tree() -> None:
+    batch = DataCollatorForWeightedLanguageModeling(0, trees=True, with_teacher=False)(rollout_rows(1))
+    sliding = of_kind("mistral", **HEADS, sliding_window=8)
+    add_weighted_head(sliding)
+    with pytest.raises(ConfigError, match="MistralForCausalLM cannot be trained on prefix trees: its attention slides"):
+        sliding(**batch, weighted_loss=True)
+    model = student()
+    add_weighted_head(model)
+    model(**batch, weighted_loss=True)
+    assert model.config._attn_implementation == attention.TREE_ATTENTION
