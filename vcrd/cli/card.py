@@ -17,7 +17,9 @@ from vcrd.io.files import atomic_write
 @click.option("--repo", default="org/name", show_default=True, help="For the lines that say how to load it.")
 @click.option("--only", multiple=True, metavar="ARTEFACT", help="As in `vcrd push`.")
 @click.option("--licence", "--license", help="In the place of those that the problems name.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file, in the place of the terminal.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file, in the place of the terminal."
+)
 def command(folder: Path, repo: str, only: tuple[str, ...], licence: str | None, output: Path | None) -> None:
     """Write the card: what the data is, how it was made, statistics, columns, how to train on it.
 
