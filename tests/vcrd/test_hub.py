@@ -11,7 +11,7 @@ import pytest
 from datasets import Features, load_dataset, load_dataset_builder
 from huggingface_hub import DatasetCard
 
-from tests.hub_server import TOKEN, Hub
+from tests.hub_server import TOKEN, Hub, Repo
 from tests.vcrd.hub_users import User
 from tests.vcrd.made_run import make_run, mend_manifest, rewrite
 from vcrd.errors import ConfigError, SchemaError
@@ -123,6 +123,14 @@ def test_a_push_replaces_what_was_ours_and_leaves_the_rest(hub: Hub, user: User,
     left = set(hub.files(REPO))
     assert "notes.txt" in left
     assert {name.partition("/")[0] for name in left if "/" in name} == {"training", "models", "plots"}
+
+
+def test_a_repository_of_something_else_is_not_pushed_over(hub: Hub, user: User, run: Path) -> None:
+    theirs = {"README.md": ("regular", b"card"), "models/net.safetensors": ("lfs", b"net")}
+    hub.repos[REPO] = Repo(private=True, commits=[("1" * 40, theirs)])
+    done = user.vcrd("push", run, REPO)
+    assert (done.rc, "models/net.safetensors" in done.out) == (2, True)
+    assert hub.files(REPO) == {name: data for name, (_, data) in theirs.items()}
 
 
 def test_killed_pushes_are_never_seen_by_half_and_the_next_one_finishes(
