@@ -9,7 +9,7 @@ import click
 from vcrd.hub import collect, make_card
 from vcrd.hub.facts import gather
 from vcrd.hub.licences import licences_of
-from vcrd.io.files import atomic_write
+from vcrd.io.files import write_text
 
 
 @click.command(name="card")
@@ -34,9 +34,5 @@ def command(folder: Path, repo: str, only: tuple[str, ...], licence: str | None,
     if output is None:
         click.echo(card, nl=False)
         return
-    atomic_write(output, lambda temporary: _write(temporary, card))
+    write_text(output, card)
     click.echo(f"-> {output}")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
