@@ -68,9 +68,19 @@ def claims() -> bool:
 
 def _prefill_claim(engine: Any) -> bool:
     requests = teacher_requests(_rollouts(prompts=2, each=2), PROPOSALS, 0)
+    read: list[int] = []
+    # What goes through the model, padding included; a step of decoding reads one token of each sequence.
+    embedding = engine._model.get_input_embeddings()
+    hook = embedding.register_forward_hook(
+        lambda module, ids, output: read.append(ids[0].numel() * (ids[0].shape[1] > 1))
+    )
     before = engine.prefilled
     engine.generate(requests)
-    ratio = (engine.prefilled - before).computed / _unique(requests)
+    hook.remove()
+    counted = (engine.prefilled - before).computed
+    if sum(read) != counted:
+        raise AssertionError(f"the engine counts {counted} tokens, its model read {sum(read)}")
+    ratio = counted / _unique(requests)
     title = (
         f"transformers engine, {len(requests)} prefixes of 4 rollouts of 2 problems: tokens prefilled / unique tokens"
     )

@@ -84,12 +84,16 @@ def bucketed_batches(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
     return batches
 
 
-def train_pass(model: Any, batches: Sequence[Sequence[Row]], *, trees: bool) -> None:
-    """Collate, run forward and backward over all batches, and leave the gradients."""
+def train_pass(model: Any, batches: Sequence[Sequence[Row]], *, trees: bool) -> float:
+    """Collate, run forward and backward over all batches, leave the gradients, and return the loss."""
     collate = DataCollatorForWeightedLanguageModeling(0, with_teacher=False, trees=trees)
     model.zero_grad()
+    total = 0.0
     for batch in batches:
-        model(**collate(batch), weighted_loss=True, denominator=1000.0).loss.backward()
+        loss = model(**collate(batch), weighted_loss=True, denominator=1000.0).loss
+        loss.backward()
+        total += loss.item()
+    return total
 
 
 def gradient(model: Any) -> torch.Tensor:

@@ -61,7 +61,7 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class PrefillCount:
-    """Prompt tokens that requests held, and how many of them were computed: a shared prefix is computed once."""
+    """Prompt tokens that requests held, and how many of them were computed; what fills a batch up counts in neither."""
 
     asked: int = 0
     computed: int = 0
@@ -104,15 +104,6 @@ class Engine(Protocol):
 
 def silent(tokens: int) -> None:
     """Report nothing."""
-
-
-def prefix_order(sequences: Sequence[Sequence[int]]) -> list[int]:
-    """Return the indices in the order in which each sequence shares most with the one before it, the shorter first.
-
-    >>> prefix_order([[1, 2, 3], [7], [1, 2], [1, 4]])
-    [2, 0, 3, 1]
-    """
-    return sorted(range(len(sequences)), key=lambda index: list(sequences[index]))
 
 
 @dataclass(frozen=True, slots=True)

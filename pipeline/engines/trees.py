@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import Cache
 
 from pipeline.engines.trunk import GrowingLayer
-from vcrd.trees.trie import Trie, build_trie, split_rows
+from vcrd.trees.trie import Trie, build_trie, lexicographic, split_rows
 
 _CHUNK = 512
 _SPARSE = 0.7
@@ -36,7 +36,7 @@ class Grove:
 
     @property
     def size(self) -> int:
-        """Tokens computed."""
+        """Tokens of all tries, without those that fill them up."""
         return sum(len(trie.token_ids) for trie in self.tries)
 
     def branches(self) -> Iterator[tuple[int, int, Ints]]:
@@ -73,10 +73,8 @@ def plant(rows: Sequence[Sequence[int]], names: Sequence[str], budget: int) -> t
 
 
 def _groups(arrays: Sequence[Ints], names: Sequence[str]) -> Iterator[list[int]]:
-    # Big-endian bytes are in the order of the ids.
-    keys = [(array.astype(">u4").tobytes(), name) for array, name in zip(arrays, names, strict=True)]
     group: list[int] = []
-    for index in sorted(range(len(arrays)), key=keys.__getitem__):
+    for index in lexicographic(arrays, names):
         if group and not _related(arrays[group[-1]], arrays[index]):
             yield group
             group = []

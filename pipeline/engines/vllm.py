@@ -18,7 +18,6 @@ from pipeline.engines.base import (
     PrefillCount,
     Progress,
     Task,
-    prefix_order,
     refuse_head,
     silent,
 )
@@ -34,6 +33,7 @@ from vcrd.requests import (
     Scores,
     TokenHead,
 )
+from vcrd.trees import lexicographic
 
 Request = TypeVar("Request", GenerateRequest, ScoreRequest, ClassifyRequest)
 
@@ -181,7 +181,7 @@ class VllmEngine:
             index: failure for index, request in enumerate(requests) if (failure := refuse(request)) is not None
         }
         good = [index for index in range(len(requests)) if index not in answers]
-        order = prefix_order([ids(requests[index]) for index in good])
+        order = lexicographic([ids(requests[index]) for index in good])
         waiting = iter([good[place] for place in order])
         live = 0
         while True:

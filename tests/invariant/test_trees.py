@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.invariant.training import apart, assert_trees_equal_rows, student, trained, trainer_for
+from tests.invariant.training import (
+    apart,
+    assert_trees_equal_rows,
+    loss_and_gradients,
+    student,
+    trained,
+    trainer_for,
+)
 from tests.vcrd.test_trees import distinct_prefixes
 from tests.vcrd.training_rows import demo_rows, write_training
 from tests.vcrd.tree_rows import rollout_rows
@@ -125,6 +132,39 @@ def test_checkpointed_activations_and_adapters_change_nothing(tmp_path: Path) ->
     assert_trees_equal_rows(adapted, rows)
 
 
+def test_the_same_tree_has_gradients_of_the_same_bits() -> None:
+    # A prompt's last token precedes the first step of every row; more than two threads' sums have an order.
+    prompt = [1, 2, 3]
+    rows = [_supervised(prompt, [4 + row % 9, 5, 6] * 40) for row in range(24)]
+    model = student()
+    add_weighted_head(model)
+    assert prepare_for_trees(model) is None
+    batch = DataCollatorForWeightedLanguageModeling(0, with_teacher=False, trees=True)(rows)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = [loss_and_gradients(model, [batch], kl_coef=0.0)[1] for _ in range(20)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+def _supervised(prefix: list[int], step: list[int]) -> dict[str, Any]:
+    labels = [-100] * len(prefix) + step
+    return {"input_ids": prefix + step, "labels": labels, "token_weights": [float(label >= 0) for label in labels]}
+
+
+def test_predictions_are_of_rows(tmp_path: Path) -> None:
+    data = dataset(rollout_rows(3), tmp_path / "data")
+    found = [
+        trainer_for(tmp_path / name, [], data=data, **changes).predict(data)
+        for name, changes in (("rows", {}), ("trees", {"tree_packing": True, "max_length": 60}))
+    ]
+    assert found[0].predictions.shape == found[1].predictions.shape
+    assert abs(found[0].predictions - found[1].predictions).max() < 1e-4
+    assert (found[0].label_ids == found[1].label_ids).all()
+
+
 def of_kind(kind: str, **changes: Any) -> Any:
     """Build a tiny model of another kind than the demo's."""
     sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
@@ -185,6 +225,20 @@ def test_a_step_of_trees_holds_as_many_examples_as_one_of_rows(tmp_path: Path) -
     assert chosen.tree_tokens <= widest + 1
 
 
+def test_steps_that_no_bin_is_small_enough_for_keep_their_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = dataset(rollout_rows(20, rollouts=1, steps=24), tmp_path / "data")
+    small = {"batch_size": 2, "gradient_accumulation": 1}
+    assert choose_batches(student(), data, params(**small)).tree_tokens is None
+    assert "a bin of trees would have" in capsys.readouterr().err
+    assert choose_batches(student(), data, params(**small, packing="trees")).tree_tokens is not None
+    said = capsys.readouterr().err
+    chosen = choose_batches(student(), data, params(batch_size=8, gradient_accumulation=8))
+    assert chosen.tree_tokens is not None
+    assert "examples a step" in said
+
+
 def test_trees_are_left_out_where_they_cannot_be_or_do_not_pay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,3 +261,15 @@ def test_arrow_tables_and_dictionaries_make_the_same_trees() -> None:
     ours, theirs = collate(rows), collate([table_from_rows(rows, TRAINING.schema, "x")])
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_model_that_no_trainer_prepared_is_prepared_or_refused_at_its_first_tree() -> None:
+    batch = DataCollatorForWeightedLanguageModeling(0, trees=True, with_teacher=False)(rollout_rows(1))
+    sliding = of_kind("mistral", **HEADS, sliding_window=8)
+    add_weighted_head(sliding)
+    with pytest.raises(ConfigError, match="MistralForCausalLM cannot be trained on prefix trees: its attention slides"):
+        sliding(**batch, weighted_loss=True)
+    model = student()
+    add_weighted_head(model)
+    model(**batch, weighted_loss=True)
+    assert model.config._attn_implementation == attention.TREE_ATTENTION

@@ -76,12 +76,12 @@ def apart(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> flo
     return float(gap / moved)
 
 
-def loss_and_gradients(model: Any, batches: list[dict[str, Any]]) -> tuple[float, torch.Tensor]:
+def loss_and_gradients(model: Any, batches: list[dict[str, Any]], kl_coef: float = 0.5) -> tuple[float, torch.Tensor]:
     """Return the sums over batches; every batch's loss has one denominator."""
     model.zero_grad()
     total = 0.0
     for batch in batches:
-        loss = model(**batch, weighted_loss=True, kl_coef=0.5, denominator=100.0).loss
+        loss = model(**batch, weighted_loss=True, kl_coef=kl_coef, denominator=100.0).loss
         loss.backward()
         total += loss.item()
     return total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])

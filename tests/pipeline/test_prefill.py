@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engines.base import PrefillCount, prefix_order
+from pipeline.engines.base import PrefillCount
 from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.stage import Shard, ShardResult
 from tests.pipeline import toy
+from vcrd.trees import lexicographic
 
 
 def shared(first: list[int], second: list[int]) -> int:
@@ -21,7 +22,7 @@ def shared(first: list[int], second: list[int]) -> int:
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=6), max_size=12))
 def test_one_after_another_sequences_add_the_nodes_of_their_tree(sequences: list[list[int]]) -> None:
-    ordered = [sequences[index] for index in prefix_order(sequences)]
+    ordered = [sequences[index] for index in lexicographic(sequences)]
     assert sorted(ordered) == sorted(sequences)
     before: list[int] = []
     added = 0

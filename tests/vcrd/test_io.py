@@ -160,11 +160,14 @@ def test_a_file_written_piece_by_piece_is_the_file_written_whole(tmp_path: Path,
     assert max(batch.num_rows for batch in batches) <= 1000
 
 
-def test_a_row_group_of_large_rows_has_fewer_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [100, 2000])
+def test_a_row_group_of_large_rows_has_fewer_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     monkeypatch.setattr("vcrd.io.parquet.ROW_GROUP_BYTES", 20_000)
     with table_writer(tmp_path / "x.parquet", WHOLE.schema) as writer:
-        for start in range(0, 2000, 100):
-            writer.write(WHOLE.slice(start, 100))
+        for start in range(0, 2000, size):
+            writer.write(WHOLE.slice(start, size))
     metadata = pq.read_metadata(tmp_path / "x.parquet")
     rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     assert sum(rows) == 2000

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from vcrd.trees import attention, build_trie
 from vcrd.trees.attention import layout_of, tree_arguments, use_tree_attention
+from vcrd.trees.support import prepare_for_trees
 
 VOCABULARY = 16
 ROWS = st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=10), min_size=1, max_size=6)
@@ -101,3 +102,14 @@ def test_without_a_layout_the_model_is_what_it_was() -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     expected = tiny("qwen2", "sdpa")(input_ids=rows, attention_mask=mask).logits
     torch.testing.assert_close(tiny("qwen2", "runs")(input_ids=rows, attention_mask=mask).logits, expected)
+
+
+@pytest.mark.parametrize("kind", ["stablelm", "nemotron"])
+def test_layers_that_hand_on_a_mask_alone_keep_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_DENSE_NODES", 0)
+    model = tiny(kind, "sdpa")
+    assert prepare_for_trees(model) is None
+    rows = [[1, 2, 3, 4], [1, 2, 5], [1, 2, 3, 6, 7]]
+    with torch.no_grad():
+        for one, other in zip(hidden_of_tree(model, rows), hidden_of_rows(model, rows), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

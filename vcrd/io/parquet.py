@@ -55,7 +55,9 @@ class TableWriter:
         """Append a table of the file's schema."""
         self.rows += table.num_rows
         while table.num_rows:
-            room = ROW_GROUP_ROWS - sum(part.num_rows for part in self._waiting)
+            rows, size = (sum(getattr(part, name) for part in self._waiting) for name in ("num_rows", "nbytes"))
+            fitting = (ROW_GROUP_BYTES - size) * table.num_rows // max(table.nbytes, 1)
+            room = min(ROW_GROUP_ROWS - rows, max(fitting, 1))
             self._waiting.append(table.slice(0, room))
             table = table.slice(room)
             if table.num_rows or sum(part.nbytes for part in self._waiting) >= ROW_GROUP_BYTES:

@@ -14,6 +14,8 @@ from vcrd.training.params import TrainParams
 from vcrd.trees.support import prepare_for_trees
 
 _PAYS = 0.8
+# Beyond so many times the examples of a step it is another schedule: fewer, larger steps.
+_COARSE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +30,38 @@ class Batches:
 def choose_batches(model: Any, rows: TrainingDataset, params: TrainParams) -> Batches:
     """Decide, and say on standard error what merging saves or why nothing is merged.
 
-    A step keeps the number of examples that `batch_size` and `gradient_accumulation` say, on average; a micro-batch of
-    trees has no more tokens than one of rows has.
+    A step keeps the number of examples that `batch_size` and `gradient_accumulation` say, on average and as nearly as
+    whole bins allow; a micro-batch of trees has no more tokens than one of rows has, or than the longest row.
 
     Raises:
         ConfigError: Trees are asked for and cannot be.
     """
     plain = Batches(params.batch_size, params.gradient_accumulation, None)
-    if params.packing == "none":
+    if params.packing == "none" or not len(rows):
         return plain
     if (reason := prepare_for_trees(model)) is not None:
         if params.packing == "trees":
             raise ConfigError(f"train.packing is trees, but the student cannot: {reason}; set it to auto or none")
         _say(f"rows are trained on one by one: {reason}")
         return plain
-    found = tree_bins(rows, None)
-    share = found.nodes / found.tokens
+    examples = params.batch_size * params.gradient_accumulation
+    whole = tree_bins(rows, None)
+    a_step = examples * whole.nodes / whole.rows
+    room = math.ceil(max(min(params.batch_size * whole.tokens / whole.rows, a_step), whole.longest))
+    found = tree_bins(rows, room)
+    share, a_bin = found.nodes / found.tokens, found.rows / len(found.bins)
     if params.packing == "auto" and share > _PAYS:
         _say(f"rows are trained on one by one: as trees they would still be {share:.0%} of their tokens")
         return plain
-    examples = params.batch_size * params.gradient_accumulation
-    a_step = examples * found.nodes / found.rows
-    room = max(min(params.batch_size * found.tokens / found.rows, a_step), found.longest)
-    _say(f"prefix trees: {found.nodes:,} tokens for the {found.tokens:,} of {found.rows:,} rows ({share:.0%})")
-    return Batches(1, max(1, round(a_step / room)), math.ceil(room))
+    if params.packing == "auto" and a_bin > _COARSE * examples:
+        _say(f"rows are trained on one by one: a bin of trees would have {a_bin:.0f} examples, a step {examples}")
+        return plain
+    accumulation = max(1, round(examples / a_bin))
+    _say(
+        f"prefix trees: {found.nodes:,} tokens for the {found.tokens:,} of {found.rows:,} rows ({share:.0%}); "
+        f"{a_bin * accumulation:.0f} examples a step"
+    )
+    return Batches(1, accumulation, room)
 
 
 def _say(text: str) -> None:

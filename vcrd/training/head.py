@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 from transformers.utils import ModelOutput
 
 from vcrd.errors import ConfigError
@@ -23,8 +24,10 @@ from vcrd.storage import PLAIN_COLUMNS
 from vcrd.training.layouts import TREE_FIELDS
 from vcrd.training.probe import logits_are_head_times_hidden
 from vcrd.trees.attention import TreeLayout, tree_arguments
+from vcrd.trees.support import prepare_for_trees
 
 _OWN_FORWARD = "_forward_with_logits"
+_READY_FOR_TREES = "_ready_for_trees"
 
 
 @dataclass
@@ -83,11 +86,14 @@ def _weighted_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     options = {name: kwargs.pop(name, None) for name in ("denominator", "vocab_size")}
     teacher = teacher_arguments({name: kwargs.pop(name, None) for name in PLAIN_COLUMNS}, kl_coef, predecessors)
     if predecessors is not None:
+        _prepare_once(base)
         kwargs |= tree_arguments(base, TreeLayout(*(kwargs.pop(name) for name in TREE_FIELDS)))
     hidden = base.base_model(*args, use_cache=False, **kwargs).last_hidden_state
     head = base.get_output_embeddings()
     loss, pieces = fused_weighted_loss(
-        hidden[:, :-1].flatten(0, 1) if predecessors is None else hidden[0, predecessors[0]],
+        # As an embedding, whose gradient has the same bits in every run: threads add into what an index picked in any
+        # order, and a node may precede many labels.
+        hidden[:, :-1].flatten(0, 1) if predecessors is None else embedding(predecessors[0], hidden[0]),
         head.weight,
         labels,
         weights,
@@ -98,6 +104,15 @@ def _weighted_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return_pieces=True,
     )
     return WeightedOutput(loss=loss, pieces=pieces)
+
+
+def _prepare_once(base: Any) -> None:
+    """Prepare a model whose trainer did not: a mixin's host knows nothing of what its collator makes."""
+    if hasattr(base, _READY_FOR_TREES):
+        return
+    if (reason := prepare_for_trees(base)) is not None:
+        raise ConfigError(f"{type(base).__name__} cannot be trained on prefix trees: {reason}")
+    setattr(base, _READY_FOR_TREES, True)
 
 
 def teacher_arguments(batch: Mapping[str, Any], kl_coef: float, predecessors: Tensor | None = None) -> dict[str, Any]:

@@ -86,6 +86,8 @@ class _WeightedLossFunction:
         """
         if shift_labels is not None:
             raise ConfigError("context and sequence parallelism would not shard the weights; switch them off")
+        if "predecessors" in batch:
+            raise ConfigError("prefix trees need the weighted head: use WeightedLossMixin, or a collator without trees")
         if token_weights is None:
             raise ConfigError(
                 "no token_weights reached the loss; use DataCollatorForWeightedLanguageModeling and "

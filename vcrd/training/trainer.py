@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
         args: A `WeightedSFTConfig`.
         train_dataset: A `training` folder, what `load_training_dataset` returns, or any `datasets.Dataset` or
             `IterableDataset` with its per-token columns.
-        eval_dataset: Likewise, or several by name; it is never packed.
+        eval_dataset: Likewise, or several by name; it is never packed, nor merged to trees.
         kwargs: Of `SFTTrainer`: processing_class, peft_config, callbacks, ...
 
     Raises:
@@ -68,6 +71,26 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             eval_dataset = _read(eval_dataset)
         return super().evaluate(eval_dataset, *args, **kwargs)
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """Collate rows: predictions are rows, and the logits of a tree are none."""
+        with self._collating_rows():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """Collate rows, likewise."""
+        with self._collating_rows():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    @contextmanager
+    def _collating_rows(self) -> Iterator[None]:
+        own = self.data_collator
+        if isinstance(own, DataCollatorForWeightedLanguageModeling):
+            self.data_collator = replace(own, trees=False)
+        try:
+            yield
+        finally:
+            self.data_collator = own
 
     def _refuse(self, dataset: Any) -> None:
         if dataset is None:

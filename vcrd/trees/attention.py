@@ -74,17 +74,18 @@ def use_tree_attention(model: Any) -> None:
     model.set_attn_implementation(TREE_ATTENTION)
 
 
-def tree_arguments(model: Any, layout: TreeLayout) -> dict[str, Any]:
+def tree_arguments(model: Any, layout: TreeLayout, *, by_runs: bool = False) -> dict[str, Any]:
     """Return what a model takes beside `input_ids` and `position_ids` (the depths), both [1, N], to see only ancestors.
 
     Args:
         model: Causal, of full attention; its attention function decides the form.
         layout: On the model's device.
+        by_runs: Let `vcrd_tree` go run by run even where there are few nodes.
     """
     implementation = model.config.get_text_config()._attn_implementation
     if implementation == "flex_attention":
         return {"attention_mask": _block_mask(layout.ends_N)}
-    if implementation == TREE_ATTENTION and len(layout.ends_N) > _DENSE_NODES:
+    if implementation == TREE_ATTENTION and (by_runs or len(layout.ends_N) > _DENSE_NODES):
         # A mask of four axes is handed on as it is, so that none is made from the positions.
         placeholder = torch.zeros(1, 1, 0, 0, dtype=torch.bool, device=layout.ends_N.device)
         return {"attention_mask": placeholder, "tree": _runs_of(layout)}

@@ -30,27 +30,30 @@ def prepare_for_trees(model: Any) -> str | None:
     if getattr(config, "sliding_window", None) is not None:
         return f"its attention slides (sliding_window {config.sliding_window}): a tree's nodes are no window"
     implementation = config._attn_implementation
-    if implementation in ("eager", "flex_attention", TREE_ATTENTION):
+    if implementation in ("eager", "flex_attention"):
         return _probe(model)
-    if implementation != "sdpa":
+    if implementation not in ("sdpa", TREE_ATTENTION):
         return f"its attention ({implementation}) takes no mask; load it with attn_implementation sdpa"
+    # A model may have been prepared before it went to a GPU: what was fastest then is asked again.
     if model.device.type == "cuda":
         model.set_attn_implementation("flex_attention")
         if _probe(model) is None:
             return None
-        model.set_attn_implementation("sdpa")
-    if (reason := _probe(model)) is None:
-        use_tree_attention(model)
-    return reason
+    use_tree_attention(model)
+    if _probe(model, by_runs=True) is None:
+        return None
+    # Its layers hand on nothing but a mask, or have an attention of their own.
+    model.set_attn_implementation("sdpa")
+    return _probe(model)
 
 
 @torch.no_grad()
-def _probe(model: Any) -> str | None:
-    """Compare a few rows with the tree that they make."""
+def _probe(model: Any, *, by_runs: bool = False) -> str | None:
+    """Compare a few rows with the tree that they make; `by_runs` as a tree of many nodes is computed."""
     was_training = model.training
     model.eval()
     try:
-        alike = _tree_equals_rows(model.base_model, model)
+        alike = _tree_equals_rows(model.base_model, model, by_runs)
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         return f"it cannot run on one ({' '.join(str(error).split())[:120]})"
     finally:
@@ -58,7 +61,7 @@ def _probe(model: Any) -> str | None:
     return None if alike else "its tokens depend on more than those before them"
 
 
-def _tree_equals_rows(backbone: Any, model: Any) -> bool:
+def _tree_equals_rows(backbone: Any, model: Any, by_runs: bool) -> bool:
     vocabulary = model.config.get_text_config().vocab_size
     trie = build_trie([[token % vocabulary for token in row] for row in _ROWS])
 
@@ -69,7 +72,7 @@ def _tree_equals_rows(backbone: Any, model: Any) -> bool:
 
     layout = type(layout := layout_of(trie))(*(part.to(model.device) for part in layout))
     depths = torch.from_numpy(trie.depths).to(model.device)[None]
-    merged = hidden(trie.token_ids, position_ids=depths, **tree_arguments(model, layout))
+    merged = hidden(trie.token_ids, position_ids=depths, **tree_arguments(model, layout, by_runs=by_runs))
     tolerance = _EXACT if merged.dtype in (torch.float32, torch.float64) else _ROUNDED
     return all(_near(merged[nodes], hidden(trie.token_ids[nodes]), tolerance) for nodes in trie.nodes)
 

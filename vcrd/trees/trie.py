@@ -45,6 +45,21 @@ class Piece:
     size: int
 
 
+def lexicographic(rows: Sequence[ArrayLike], names: Sequence[str] | None = None) -> list[int]:
+    """Return the rows' numbers in the order in which each shares most with the one before it, the shorter first.
+
+    Args:
+        rows: Token ids in [0, 2^32), [T] each.
+        names: Decide between equal rows; None: their numbers do.
+
+    >>> lexicographic([[1, 2, 3], [7], [1, 2], [1, 4]])
+    [2, 0, 3, 1]
+    """
+    # As bytes, the most significant first, numbers compare as they do as numbers.
+    keys = [np.asarray(row, np.int64).astype(">u4").tobytes() for row in rows]
+    return sorted(range(len(keys)), key=keys.__getitem__ if names is None else lambda row: (keys[row], names[row]))
+
+
 def build_trie(rows: Sequence[ArrayLike]) -> Trie:
     """Merge what rows have in common.
 
@@ -61,7 +76,7 @@ def build_trie(rows: Sequence[ArrayLike]) -> Trie:
     parts: list[Ints] = []
     size, known, way = 0, np.zeros(0, np.int64), np.zeros(0, np.int64)
     ends = np.zeros(sum(map(len, arrays)), np.int64)
-    for row in _in_order(arrays):
+    for row in lexicographic(arrays):
         ids = arrays[row]
         shared = _in_common(known, ids)
         ends[way[shared:]] = size
@@ -91,7 +106,7 @@ def split_rows(rows: Sequence[ArrayLike], budget: int) -> list[Piece]:
     pieces: list[Piece] = []
     mine: list[int] = []
     size, known = 0, np.zeros(0, np.int64)
-    for row in _in_order(arrays):
+    for row in lexicographic(arrays):
         ids = arrays[row]
         if len(ids) > budget:
             raise ValueError(f"row {row} has {len(ids)} tokens, a piece at most {budget}")
@@ -102,12 +117,6 @@ def split_rows(rows: Sequence[ArrayLike], budget: int) -> list[Piece]:
         mine.append(row)
         size, known = size + added, ids
     return [*pieces, Piece(mine, size)] if mine else pieces
-
-
-def _in_order(arrays: Sequence[Ints]) -> list[int]:
-    """Sort lexicographically: as bytes, the most significant first, numbers compare as they do as numbers."""
-    keys = [ids.astype(">u4").tobytes() for ids in arrays]
-    return sorted(range(len(arrays)), key=keys.__getitem__)
 
 
 def _in_common(one: Ints, other: Ints) -> int:
