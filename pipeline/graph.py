@@ -15,7 +15,7 @@ import yaml
 from pipeline.layout import Layout
 from pipeline.stage import ShardedStage, Stage
 from vcrd.errors import ConfigError
-from vcrd.io.files import atomic_write
+from vcrd.io.files import write_text
 
 _PRESET = "${preset}"
 _ALWAYS = ("seed", "run.num_shards", "run.max_reject_share")
@@ -97,11 +97,7 @@ def _text(stages: Mapping[str, Stage]) -> str:
 def write_graph(path: Path, stages: Mapping[str, Stage]) -> None:
     """Write dvc.yaml."""
     text = _text(stages)
-    atomic_write(path, lambda temporary: _write(temporary, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def check_graph(path: Path, stages: Mapping[str, Stage]) -> None:

@@ -14,7 +14,7 @@ from pipeline.graph import check_graph, write_graph
 from pipeline.layout import Layout
 from pipeline.params import parse_settings, read_yaml, sections_of, set_values
 from vcrd.errors import ConfigError, did_you_mean
-from vcrd.io.files import atomic_write, read_json
+from vcrd.io.files import read_json, write_text
 from vcrd.io.parquet import read_table
 from vcrd.report import PAGE, SUMMARY, as_text
 
@@ -74,12 +74,8 @@ def use_preset(name: str, changes: tuple[str, ...], keep: bool) -> None:
         before.parent.mkdir(exist_ok=True)
         shutil.copyfile(PARAMS, before)
         click.echo(f"what {PARAMS} held of {active} is kept in {before}", err=True)
-    atomic_write(PARAMS, lambda temporary: _write(temporary, text))
+    write_text(PARAMS, text)
     click.echo(f"params.yaml: {name}{' with ' if changes else ''}{', '.join(changes)}", err=True)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 @main.command()

@@ -46,10 +46,22 @@ class Hub:
         self.objects: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.hook: Callable[[str, str], None] = lambda moment, request: None
+        self.refused: str | None = None
+        self._open, self._changed = 0, threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def entered(self, count: int) -> None:
+        with self._changed:
+            self._open += count
+            self._changed.notify_all()
+
+    def wait_idle(self) -> None:
+        """Wait until every request that arrived is served: that of a killed client is served to its end."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._open == 0, 60)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -68,6 +80,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _answer(self) -> None:
+        self.hub.entered(1)
+        try:
+            self._serve()
+        finally:
+            self.hub.entered(-1)
+
+    def _serve(self) -> None:
         request = f"{self.command} {self.path}"
         self.hub.requests.append(request)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -184,6 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
         found = repo.tree(revision)
         if found is None:
             return self._refuse(404, "RevisionNotFound")
+        if path == self.hub.refused:
+            return self._refuse(403, "Forbidden")
         if path not in found[1]:
             return self._send(404, {}, X_Error_Code="EntryNotFound", X_Repo_Commit=found[0])
         mode, data = found[1][path]

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ class User:
         """Run a command; with `kill_at` its process gets SIGKILL when that many requests have reached the Hub."""
         seen: list[str] = []
         pid: list[int] = []
+        started = threading.Event()
 
         def kill(when: str, request: str) -> None:
             if also is not None:
@@ -72,14 +74,17 @@ class User:
             if when == moment:
                 seen.append(request)
                 if len(seen) == kill_at:
+                    started.wait(60)  # the first request may be here before the driver has said whose it is
                     os.kill(pid[0], signal.SIGKILL)
 
         self._hub.hook = kill
         try:
             self._write({"command": [str(part) for part in command], "cwd": str(cwd)})
             pid.append(self._read()["pid"])
+            started.set()
             found = self._read()
         finally:
+            self._hub.wait_idle()
             self._hub.hook = lambda when, request: None
         return Done(found["rc"], found["out"])
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tests.vcrd.example_reference import Inputs
 from tests.vcrd.factories import TOKENIZER, problem, proposal, rollout
 from vcrd.calibration import CalibrationParams
 from vcrd.domains.demo_math import generate_problems, sample_solution
-from vcrd.examples import choose_targets, make_example, pair_up, scale_of
+from vcrd.examples import Source, choose_targets, gather_pairs, make_examples, scale_of
 from vcrd.io.files import fingerprint, sha256_file
 from vcrd.io.manifest import FileEntry, Manifest, read_manifest, write_manifest
 from vcrd.io.parquet import as_row, read_table, shard_files, table_from_rows, write_table
@@ -65,28 +66,27 @@ def make_run(folder: Path, *, signal: str = "plain", count: int = 12, licence: s
             shard["validity"] += [_validity(item, rng) for item in both]
     w_params = WeightParams(w_max=1.2, broken_prefixes="keep", max_length=256, teacher_signal=signal, keep_mass=None)
     teacher = _model("teacher")
-    _train(shards, w_params)
     params = {"calibration": asdict(CALIBRATION), "weights": asdict(w_params)}
     write_artefact(folder, MODELS, [[_model("student"), teacher]], {})
     for kind in (PROBLEMS, ROLLOUTS, PROPOSALS, VALIDITY):
         write_artefact(folder, kind, [shard[kind.name] for shard in shards], {})
-    rows = [shard["training"] for shard in shards]
-    write_artefact(folder, TRAINING, rows, params, lambda table: store_signal(table, teacher, w_params))
+    tables = [store_signal(table, teacher, w_params) for table in _train(shards, w_params)]
+    write_tables(folder, TRAINING, tables, params)
     return folder
 
 
-def _train(shards: Sequence[dict[str, list[Any]]], params: WeightParams) -> None:
-    rollouts = {item.rollout_id: item for shard in shards for item in shard["rollouts"]}
-    proposals = {item.proposal_id: item for shard in shards for item in shard["proposals"]}
-    pairs = [pair_up(shard["validity"], rollouts, proposals, params)[0] for shard in shards]
-    targets = choose_targets([pair for mine in pairs for pair in mine], CALIBRATION)
+def _train(shards: Sequence[dict[str, list[Any]]], params: WeightParams) -> list[pa.Table]:
+    inputs = [Inputs(shard["rollouts"], shard["proposals"], shard["validity"]) for shard in shards]
+    sources = [Source(shard.read(64), f"{index}", None) for index, shard in enumerate(inputs)]
+    pairs = [gather_pairs(source, params)[0] for source in sources]
+    targets = choose_targets(np.concatenate(pairs), CALIBRATION)
     scale = scale_of(targets, params)
-    for shard, mine in zip(shards, pairs, strict=True):
-        known = {pair.prefix_id for pair in mine}
-        for target in targets:
-            if target.pair.prefix_id in known:
-                of = rollouts[target.pair.student.rollout_id]
-                shard["training"].append(make_example(target, of, proposals, scale, params.w_max))
+    tables = []
+    for source, mine in zip(sources, pairs, strict=True):
+        some, targets = targets.cut(len(mine))
+        rows = [table for made, _ in make_examples(source, params, some, scale) for table in made]
+        tables.append(pa.concat_tables(rows))
+    return tables
 
 
 def _proposals(of: Rollout, step: int, rng: random.Random) -> list[StepProposal]:
@@ -141,28 +141,27 @@ def _model(role: str) -> Model:
     )
 
 
-def write_artefact(
-    run: Path,
-    kind: Artefact[Any],
-    shards: Sequence[Sequence[object]],
-    params: Row,
-    finish: Callable[[pa.Table], pa.Table] = lambda table: table,
-) -> None:
-    """Write an artefact's folder as a stage that runs as a whole does."""
+def write_artefact(run: Path, kind: Artefact[Any], shards: Sequence[Sequence[object]], params: Row) -> None:
+    """Write records as a stage that runs as a whole does."""
+    tables = [table_from_rows([as_row(item) for item in records], kind.schema, kind.name) for records in shards]
+    write_tables(run, kind, tables, params)
+
+
+def write_tables(run: Path, kind: Artefact[Any], tables: Sequence[pa.Table], params: Row) -> None:
+    """Write tables, and the manifest of a stage that runs as a whole."""
     folder = run / kind.name
-    for index, records in enumerate(shards):
-        file = f"part-{index:05d}.parquet"
-        write_table(folder / file, finish(table_from_rows([as_row(item) for item in records], kind.schema, file)))
+    for index, table in enumerate(tables):
+        write_table(folder / f"part-{index:05d}.parquet", table)
     facts = {"stage": STAGES[kind.name], "stage_version": 1, "seed": 1, "params": params}
     entries = [
         FileEntry(
             file=path.name,
             sha256=sha256_file(path),
             fingerprint=fingerprint(facts)[:16],
-            rows=len(records),
-            expected=len(records),
+            rows=table.num_rows,
+            expected=table.num_rows,
         )
-        for path, records in zip(shard_files(folder), shards, strict=True)
+        for path, table in zip(shard_files(folder), tables, strict=True)
     ]
     made = {"artefact": kind.name, "stage": STAGES[kind.name], "stage_version": 1}
     write_manifest(folder, Manifest(**made, provenance=facts, files=entries))

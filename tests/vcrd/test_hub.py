@@ -11,7 +11,7 @@ import pytest
 from datasets import Features, load_dataset, load_dataset_builder
 from huggingface_hub import DatasetCard
 
-from tests.hub_server import TOKEN, Hub
+from tests.hub_server import TOKEN, Hub, Repo
 from tests.vcrd.hub_users import User
 from tests.vcrd.made_run import make_run, mend_manifest, rewrite
 from vcrd.errors import ConfigError, SchemaError
@@ -125,6 +125,14 @@ def test_a_push_replaces_what_was_ours_and_leaves_the_rest(hub: Hub, user: User,
     assert {name.partition("/")[0] for name in left if "/" in name} == {"training", "models", "plots"}
 
 
+def test_a_repository_of_something_else_is_not_pushed_over(hub: Hub, user: User, run: Path) -> None:
+    theirs = {"README.md": ("regular", b"card"), "models/net.safetensors": ("lfs", b"net")}
+    hub.repos[REPO] = Repo(private=True, commits=[("1" * 40, theirs)])
+    done = user.vcrd("push", run, REPO)
+    assert (done.rc, "models/net.safetensors" in done.out) == (2, True)
+    assert hub.files(REPO) == {name: data for name, (_, data) in theirs.items()}
+
+
 def test_killed_pushes_are_never_seen_by_half_and_the_next_one_finishes(
     hub: Hub, user: User, run: Path, tmp_path: Path
 ) -> None:
@@ -194,7 +202,7 @@ def test_what_arrives_changed_is_refused(hub: Hub, user: User, run: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside", "/outside", "a/../../outside", ".git/config", "a\\b", "a//b", "", "a/."]
+    "name", ["../outside", "/outside", "a/../../outside", ".git/config", "a\\b", "a//b", "", "a/.", "a\x1b[2J", "a\nb"]
 )
 def test_unsafe_paths_are_refused(hub: Hub, user: User, run: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(SchemaError, match="unsafe"):
@@ -208,6 +216,13 @@ def test_unsafe_paths_are_refused(hub: Hub, user: User, run: Path, tmp_path: Pat
     assert (done.rc, "unsafe" in done.out) == (3, True)
     assert not (tmp_path / "in" / "made").exists()
     assert not (tmp_path / "outside").exists()
+
+
+def test_a_file_that_would_be_a_folder_is_refused() -> None:
+    entry = {"sha256": "0", "size": 1}
+    index = {"format": "vcrd-dataset/1", "folder": None, "files": {"a/b/c": entry, "a/b": entry}}
+    with pytest.raises(SchemaError, match="unsafe"):
+        Index.parse(json.dumps(index), INDEX)
 
 
 def test_links_beside_the_folder_are_not_followed(user: User, run: Path, tmp_path: Path) -> None:
@@ -267,3 +282,52 @@ def test_a_run_whose_file_differs_is_refused(run: Path) -> None:
     shutil.copyfile(shard_files(run / "training")[0], shard_files(run / "training")[1])
     with pytest.raises(SchemaError, match="checksum"):
         collect(run)
+
+
+@pytest.mark.parametrize("name", [INDEX, "training/part-00000.parquet", CARD])
+def test_a_hub_that_gives_no_file_is_no_data_set_that_was_not_pushed(
+    hub: Hub, user: User, run: Path, tmp_path: Path, name: str
+) -> None:
+    user.check("push", run, REPO, *FEW)
+    hub.refused = name
+    try:
+        done = user.vcrd("pull", REPO, tmp_path / "made")
+    finally:
+        hub.refused = None
+    assert (done.rc, "run the same command again" in done.out) == (2, True), done.out
+    assert not (tmp_path / "made").exists()
+    user.check("pull", REPO, tmp_path / "made")
+    assert (tmp_path / "made" / CARD).is_file()
+
+
+def test_a_pull_that_cannot_begin_leaves_nothing_behind(user: User, run: Path, tmp_path: Path) -> None:
+    user.check("push", run, REPO, *FEW)
+    done = user.vcrd("pull", REPO, tmp_path / "new" / "made", "--revision", "nosuch")
+    assert (done.rc, "no such revision" in done.out) == (2, True)
+    assert user.vcrd("pull", "org/none", tmp_path / "new" / "made").rc == 2
+    assert not (tmp_path / "new").exists()
+    here = tmp_path / "here" / "inner"
+    here.mkdir(parents=True)
+    for folder in (".", ".."):
+        done = user.vcrd("pull", REPO, folder, "--overwrite", cwd=here)
+        assert (done.rc, "the folder you are in" in done.out) == (2, True)
+    assert not any(here.iterdir())
+
+
+def test_a_folder_may_be_given_from_inside(user: User, run: Path) -> None:
+    assert user.check("card", ".", cwd=run / "training") == user.check("card", run / "training")
+
+
+def test_what_is_named_badly_in_a_run_stays_text_in_its_card(user: User, tmp_path: Path) -> None:
+    run = make_run(tmp_path / 'we`ird"', count=4)
+    name = 'x"; evil() #\n```\n<script>'
+    changed = {"name": name, "weights_fingerprint": "`|<script>"}
+    rewrite(shard_files(run / "models")[0], lambda rows: [{**row, **changed} for row in rows])
+    mend_manifest(run / "models")
+    manifest = json.loads((run / "training" / "_manifest.json").read_text())
+    manifest["provenance"]["params"]["prompts"] = "Write:\n\n```python\n\n</details>\n"
+    (run / "training" / "_manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    card = DatasetCard(user.check("card", run)).text
+    assert f"student = {json.dumps(name)}\n" in card
+    assert card.count("\n````yaml\n") == card.count("\n````\n") == 1
+    assert "<script>" not in card.replace(json.dumps(name), "").replace("\\<script", "")

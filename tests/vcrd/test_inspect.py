@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.vcrd.factories import PROMPT, RIGHT, TOKENIZER
 from tests.vcrd.inspect_pages import make_page, write_run
+from tests.vcrd.test_cli import vcrd
 from vcrd.cli.inspect import command
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.inspect import Page, PrefixView, gather_page, render_page
@@ -198,3 +199,17 @@ def test_pieces_are_one_per_token_and_join_to_the_text(ids: list[int]) -> None:
     named = [token in TOKENIZER.all_special_ids for token in ids]
     assert "".join(piece for piece, special in zip(pieces, named, strict=True) if not special) == texts.text(ids)
     assert all(pieces)
+
+
+def test_a_folder_may_be_given_from_inside(training: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gather_page(training)
+    monkeypatch.chdir(training)
+    assert gather_page(Path()) == whole
+    assert whole.problems[0].rollouts[0].outcome is not None
+
+
+def test_a_path_that_cannot_be_written_is_one_line(training: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = vcrd("inspect", training, "-o", tmp_path / "file" / "page.html", expect=2).stderr
+    assert f"ConfigError: {tmp_path / 'file'}" in told
+    assert "Traceback" not in told

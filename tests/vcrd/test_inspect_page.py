@@ -33,6 +33,7 @@ HOSTILE = (
     "{{ 7 * 7 }} {% raw %}",
     "\u202egnirts desrever\u202c \u2066isolate\u2069 \u200fmark",
     "nul \x00, escape \x1b[31m, line separator \u2028, joined \U0001f469\u200d\U0001f52c, \U000e0041 tag",
+    "filler \u3164, selector \U000e0154 end",
 )
 
 
@@ -224,6 +225,7 @@ def test_a_hostile_corpus_renders_as_text(browser: Browser, hostile: Path, size:
         assert said in shown, said
     assert "U+202Egnirts desreverU+202C" in shown
     assert "nul U+0000, escape U+001B[31m, line separator U+2028, joined \U0001f469\u200d\U0001f52c, U+E0041" in shown
+    assert "filler U+3164, selector U+E0154 end" in shown
     assert not set("\x00\x1b\u202e\u2066\u200f\u2028") & set(browser.evaluate("document.documentElement.textContent"))
     write_page(hostile.with_name("tame.html"), make_page(3, rollouts=1, steps=2, tokens=3))
     assert browser.evaluate("document.scripts.length") == 2

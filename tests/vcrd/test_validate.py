@@ -350,3 +350,38 @@ def test_the_command_ends_with_0_2_or_3(run: Path, tmp_path: Path) -> None:
     assert told["ok"] is False
     assert told["artefacts"][0]["faults"][0]["file"] == "part-00000.parquet"
     assert "named in the manifest but missing" in done.stderr
+
+
+@pytest.mark.parametrize("strength", [0.0, float("inf")])
+def test_weights_without_a_strength_behind_them_are_found(run: Path, strength: float) -> None:
+    for path in shard_files(run / "training"):
+        rewrite(path, lambda rows: [{**row, "step_strength": strength} for row in rows])
+    mend_manifest(run / "training")
+    assert of_training(run).status("weight scale") == "fails"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"artefact": "other"},
+        {"artefact": []},
+        {"provenance": []},
+        {"provenance": {"params": 5}},
+        {"provenance": {"params": {"weights": 5, "calibration": {"tau": -1}}}},
+        {"provenance": {"params": {"weights": {"w_max": "x"}}}},
+        {"files": [{"file": 5, "sha256": "", "fingerprint": ""}]},
+    ],
+)
+def test_a_manifest_may_say_anything(run: Path, change: Row) -> None:
+    manifest = json.loads((run / "training" / MANIFEST_NAME).read_text())
+    (run / "training" / MANIFEST_NAME).write_text(json.dumps({**manifest, **change}, indent=2) + "\n")
+    assert of_training(run).status("manifest") == "fails"
+
+
+def test_links_into_a_cache_are_as_good_as_files(run: Path, tmp_path: Path) -> None:
+    for path in shard_files(run / "training"):
+        path.rename(tmp_path / path.name)
+        path.symlink_to(tmp_path / path.name)
+    assert faults(run / "training") == []
+    (tmp_path / shard_files(run / "training")[0].name).unlink()
+    assert "named in the manifest but missing" in faults(run / "training")[0]

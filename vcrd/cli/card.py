@@ -9,7 +9,7 @@ import click
 from vcrd.hub import collect, make_card
 from vcrd.hub.facts import gather
 from vcrd.hub.licences import licences_of
-from vcrd.io.files import atomic_write
+from vcrd.io.files import write_text
 
 
 @click.command(name="card")
@@ -17,7 +17,9 @@ from vcrd.io.files import atomic_write
 @click.option("--repo", default="org/name", show_default=True, help="For the lines that say how to load it.")
 @click.option("--only", multiple=True, metavar="ARTEFACT", help="As in `vcrd push`.")
 @click.option("--licence", "--license", help="In the place of those that the problems name.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file, in the place of the terminal.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file, in the place of the terminal."
+)
 def command(folder: Path, repo: str, only: tuple[str, ...], licence: str | None, output: Path | None) -> None:
     """Write the card: what the data is, how it was made, statistics, columns, how to train on it.
 
@@ -32,9 +34,5 @@ def command(folder: Path, repo: str, only: tuple[str, ...], licence: str | None,
     if output is None:
         click.echo(card, nl=False)
         return
-    atomic_write(output, lambda temporary: _write(temporary, card))
+    write_text(output, card)
     click.echo(f"-> {output}")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
 
 from vcrd import __version__
-from vcrd.errors import VcrdError
+from vcrd.errors import ConfigError, VcrdError
 
 _VERBS = {
     "card": ("vcrd.cli.card", "Write the data set card of a run."),
@@ -76,3 +77,12 @@ def main() -> None:
     except VcrdError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`vcrd card RUN | head`); what is left must not be flushed at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        click.echo(f"ConfigError: {error.filename}: {error.strerror}; give a path that can be used", err=True)
+        sys.exit(ConfigError.exit_code)

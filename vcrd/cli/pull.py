@@ -42,7 +42,9 @@ def _tell_lock(done: Pulled) -> None:
     if done.lock_left:
         click.echo(f"no entries of dvc.lock were restored: {done.lock_left}")
     elif done.changed:
-        click.echo(f"this clone differs from what made the data in {len(done.changed)} places, first {done.changed[0]}")
+        click.echo(
+            f"this clone differs from what made the data in {len(done.changed)} places, first {done.changed[0]!r}"
+        )
         click.echo("train from it all the same: dvc repro --single-item train_student")
     else:
         click.echo("train from it: dvc repro --allow-missing train_student")

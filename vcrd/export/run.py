@@ -19,7 +19,7 @@ from vcrd.export.ms_swift import MS_SWIFT
 from vcrd.export.rows import RowView, has_teacher, read_shard, sound_rows, training_folder
 from vcrd.export.target import Target, Writer
 from vcrd.export.trl import TRL
-from vcrd.io.files import atomic_write, fsync_path
+from vcrd.io.files import fsync_path, write_text
 from vcrd.io.parquet import shard_files
 from vcrd.io.progress import Progress
 from vcrd.io.rejects import Reject, count_reasons
@@ -173,8 +173,4 @@ def _write_rejects(output: Path, rejects: Sequence[Reject]) -> None:
     if rejects:
         lines = [{"record_id": item.record_id, "reason": item.reason, "message": item.message} for item in rejects]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        atomic_write(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+        write_text(path, text)

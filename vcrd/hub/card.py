@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -31,8 +34,9 @@ def make_card(contents: Contents, facts: Facts, repo: str, licences: Sequence[st
 
     tables, signal = facts.tables, facts.signal
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cell"] = _cell
+    environment.filters |= {"cell": _cell, "shell": shlex.quote, "literal": json.dumps}
     template = environment.from_string(files("vcrd.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"))
+    params = yaml.safe_dump(params_of(contents), sort_keys=False, allow_unicode=True)
     body = template.render(
         repo=repo,
         run=contents.run.resolve().name,
@@ -48,7 +52,8 @@ def make_card(contents: Contents, facts: Facts, repo: str, licences: Sequence[st
         versions=versions(),
         sources=sorted(sources_of(contents.run).items()),
         licences=licences,
-        params=yaml.safe_dump(params_of(contents), sort_keys=False, allow_unicode=True),
+        params=params,
+        fence=_fence(params),
     )
     return f"---\n{_metadata(tables, licences, repo)}\n---\n\n{body}"
 
@@ -88,6 +93,15 @@ def _metadata(tables: Mapping[str, TableFacts], licences: Sequence[str], repo: s
 
 def _size(rows: int) -> str:
     return next((name for limit, name in _SIZES if rows < limit), "n>10M")
+
+
+def _fence(text: str) -> str:
+    r"""Return a code block's fence that the text cannot close: a prompt among the parameters may have a block in it.
+
+    >>> _fence("one: 1"), _fence("prompt: |-\n  ````python")
+    ('```', '`````')
+    """
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def _cell(value: Any) -> str:

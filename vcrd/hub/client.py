@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from vcrd import __version__
@@ -38,6 +44,12 @@ def hub_errors(repo: str) -> Iterator[None]:
         yield
     except RepositoryNotFoundError as error:
         raise ConfigError(f"no data set {repo} on the Hub, or no right to see it; {_LOGIN}") from error
+    except RevisionNotFoundError as error:
+        raise ConfigError(f"{repo} has no such revision; give a branch, a tag or a commit of it") from error
+    except LocalEntryNotFoundError as error:
+        # A download whose first request failed ends in this one, whatever the Hub said.
+        said = _first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        raise ConfigError(f"the Hub did not give a file ({said}); run the same command again to go on") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         remedy = f"; {_LOGIN}" if status in (401, 403) else "; run the same command again to go on"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ INDEX, CARD, LOCK, PARAMS, PLOTS = "vcrd.json", "README.md", "lock.yaml", "param
 FORMAT = "vcrd-dataset/1"
 TABLES = tuple(kind.name for kind in ARTEFACTS)
 SHARED = (*TABLES, "reliability")
-_UNSAFE = "\\:\0"
+_UNSAFE = "\\:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,9 @@ class Index:
             folder = None if value["folder"] is None else safe_path(value["folder"], file)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SchemaError(f"not an index ({error!r})", file=file) from error
+        for name in files:
+            if any(parent.as_posix() in files for parent in PurePosixPath(name).parents):
+                raise SchemaError(f"names an unsafe path {name!r}, a part of which is a file", file=file)
         return cls(folder=folder, files=files)
 
 
@@ -109,7 +113,8 @@ def safe_path(name: object, file: object) -> str:
     path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("/")
     parts = path.parts
     hidden = any(part.startswith(".") for part in parts)
-    if not parts or path.is_absolute() or hidden or path.as_posix() != name or any(sign in name for sign in _UNSAFE):
+    steers = not path.as_posix().isprintable() or any(sign in path.as_posix() for sign in _UNSAFE)
+    if not parts or path.is_absolute() or hidden or steers or path.as_posix() != name:
         raise SchemaError(f"names an unsafe path {name!r}; nothing of it was written", file=file)
     return path.as_posix()
 
@@ -127,6 +132,7 @@ def collect(folder: Path, only: Sequence[str] = ()) -> Contents:
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; give a run's folder, or one of its artefacts")
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." has a name and a parent, and links stay as they are
     if (folder / MANIFEST_NAME).is_file():
         folder, only = folder.parent, (folder.name, *only)
     for name in only:

@@ -88,7 +88,8 @@ def params_of(contents: Contents) -> dict[str, Any]:
     """Return the parameters of all stages of the run, as their manifests have them."""
     found: dict[str, Any] = {}
     for path in sorted(contents.run.glob(f"*/{MANIFEST_NAME}")):
-        found |= dict(read_manifest(path.parent).provenance.get("params", {}))
+        params = read_manifest(path.parent).provenance.get("params")
+        found |= params if isinstance(params, dict) else {}
     return dict(sorted(found.items()))
 
 
@@ -133,8 +134,8 @@ def _signal_of(contents: Contents) -> SignalFacts | None:
     """Go through `training` once; None where it is not shared."""
     if TRAINING.name not in contents.manifests:
         return None
-    weights = params_of(contents).get("weights", {})
-    facts = SignalFacts(w_max=float(weights.get("w_max", 4.0)))
+    w_max = contents.manifests[TRAINING.name].params("weights").get("w_max")
+    facts = SignalFacts(w_max=float(w_max) if isinstance(w_max, int | float) and w_max > 0 else 4.0)
     facts.validities = {name: np.zeros(BINS, np.int64) for name in ("student", "teacher")}
     for batch in _batches(contents):
         facts.targets.update(batch.column("target").to_pylist())

@@ -36,7 +36,10 @@ def sources_of(run: Path) -> Counter[tuple[str, str]]:
     counts: Counter[tuple[str, str]] = Counter()
     for path in shard_files(folder) if (folder / MANIFEST_NAME).is_file() else ():
         table = read_table(path, columns=["source", "licence"])
-        counts.update(zip(table.column("source").to_pylist(), table.column("licence").to_pylist(), strict=True))
+        sources, licences = (
+            [value or "" for value in table.column(name).to_pylist()] for name in ("source", "licence")
+        )
+        counts.update(zip(sources, licences, strict=True))
     return counts
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vcrd.errors import SchemaError
-from vcrd.io.files import atomic_write
+from vcrd.io.files import write_text
 
 GRAPH, LOCK_FILE, PARAMS_FILE = "dvc.yaml", "dvc.lock", "params.yaml"
 SCHEMA = "2.0"
@@ -100,11 +100,7 @@ def restore(clone: Path, stages: Stages) -> None:
     if {name: known.get(name) for name in stages} == stages:
         return
     text = lock_text({**known, **stages})
-    atomic_write(path, lambda temporary: _write(temporary, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def changed_since(clone: Path, stages: Stages) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.hub.client import REPO_TYPE, hub_errors, open_client
@@ -60,26 +61,22 @@ def pull(repo: str, folder: Path, *, revision: str | None = None, overwrite: boo
         BusyError: Another pull fills this folder.
     """
     api = open_client(repo)
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow a link
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise ConfigError(f"{folder} is no folder; give one that does not exist")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ConfigError(f"{folder} is the folder you are in, or above it; give one that does not exist")
+    with hub_errors(repo):
+        commit = str(api.repo_info(repo, repo_type=REPO_TYPE, revision=revision).sha)
     making = folder.parent / f".tmp-pull-{folder.name}"
     guard = folder.parent / f".lock-pull-{folder.name}"
     with locked(guard):
-        with hub_errors(repo):
-            commit = str(api.repo_info(repo, repo_type=REPO_TYPE, revision=revision).sha)
-            making.mkdir(parents=True, exist_ok=True)
-            index = _read_index(api, repo, commit, making)
-            whole = _is_whole(folder, making)
-            if not whole and folder.exists() and any(folder.iterdir()) and not overwrite:
-                shutil.rmtree(making)
-                raise ConfigError(f"{folder} is not empty; give another folder, or add --overwrite")
-            downloaded = 0 if whole else _download(api, repo, commit, index, making)
-        if not whole:
-            _prove(making, index)
-            _publish(making, folder)
-        shutil.rmtree(making, ignore_errors=True)
-        restored, changed, left = _restore_lock(folder, index)
-        guard.unlink(missing_ok=True)
+        try:
+            downloaded = _fill(api, repo, commit, folder, making, overwrite=overwrite)
+            index = Index.parse((folder / INDEX).read_text(encoding="utf-8"), folder / INDEX)
+            restored, changed, left = _restore_lock(folder, index)
+        finally:
+            guard.unlink(missing_ok=True)
     return Pulled(
         commit=commit,
         files=len(index.files),
@@ -91,6 +88,24 @@ def pull(repo: str, folder: Path, *, revision: str | None = None, overwrite: boo
     )
 
 
+def _fill(api: HfApi, repo: str, commit: str, folder: Path, making: Path, *, overwrite: bool) -> int:
+    """Let the folder hold this commit; return how many files had to be downloaded."""
+    with hub_errors(repo):
+        making.mkdir(parents=True, exist_ok=True)
+        index = _read_index(api, repo, commit, making)
+        whole = _is_whole(folder, making)
+        if not whole and folder.exists() and any(folder.iterdir()) and not overwrite:
+            shutil.rmtree(making)
+            raise ConfigError(f"{folder} is not empty; give another folder, or add --overwrite")
+        downloaded = 0 if whole else _download(api, repo, commit, index, making)
+    if not whole:
+        _prove(making, index)
+        _publish(making, folder)
+    shutil.rmtree(making, ignore_errors=True)
+    shutil.rmtree(_aside(folder), ignore_errors=True)
+    return downloaded
+
+
 def _fetch(api: HfApi, repo: str, commit: str, name: str, making: Path) -> None:
     api.hf_hub_download(repo, name, repo_type=REPO_TYPE, revision=commit, local_dir=making)
 
@@ -98,7 +113,7 @@ def _fetch(api: HfApi, repo: str, commit: str, name: str, making: Path) -> None:
 def _read_index(api: HfApi, repo: str, commit: str, making: Path) -> Index:
     try:
         _fetch(api, repo, commit, INDEX, making)
-    except EntryNotFoundError as error:
+    except RemoteEntryNotFoundError as error:
         raise SchemaError(f"{repo} has no {INDEX}: it was not pushed by vcrd; use datasets.load_dataset") from error
     return Index.parse((making / INDEX).read_text(encoding="utf-8"), f"{repo}/{INDEX}")
 
@@ -124,7 +139,7 @@ def _download(api: HfApi, repo: str, commit: str, index: Index, making: Path) ->
             progress.advance(1)
     try:
         _fetch(api, repo, commit, CARD, making)
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:
         (making / CARD).unlink(missing_ok=True)
     return len(missing)
 
@@ -152,13 +167,17 @@ def _prove(making: Path, index: Index) -> None:
 
 
 def _publish(making: Path, folder: Path) -> None:
-    aside = folder.parent / f".tmp-old-{folder.name}"
+    aside = _aside(folder)
     shutil.rmtree(aside, ignore_errors=True)
     if folder.exists():
         folder.rename(aside)
     making.rename(folder)
     fsync_path(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    """Where what is replaced lies for a moment; a pull that is killed then leaves it for the next one."""
+    return folder.parent / f".tmp-old-{folder.name}"
 
 
 def _restore_lock(folder: Path, index: Index) -> tuple[list[str], list[str], str]:
@@ -172,5 +191,7 @@ def _restore_lock(folder: Path, index: Index) -> tuple[list[str], list[str], str
         changed = changed_since(clone, stages)
     except (KeyError, TypeError, AttributeError) as error:
         raise SchemaError(f"its entries are not those of a dvc.lock ({error!r})", file=folder / LOCK) from error
+    if not stages:
+        return [], [], f"none of them is of what lies in {index.folder} alone"
     restore(clone, stages)
     return list(stages), changed, ""

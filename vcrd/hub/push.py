@@ -9,7 +9,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.hf_api import RepoFile
 
-from vcrd.errors import SchemaError
+from vcrd.errors import ConfigError, SchemaError
 from vcrd.hub.card import make_card
 from vcrd.hub.client import REPO_TYPE, hub_errors, open_client
 from vcrd.hub.contents import CARD, INDEX, LOCK, PARAMS, PLOTS, SHARED, Contents, Entry, Index, collect
@@ -58,7 +58,8 @@ def push(
         private: Of a repository that is made here; one that is there stays as it is.
 
     Raises:
-        ConfigError: No licence is known, the Hub refuses or cannot be reached, or somebody else has just pushed.
+        ConfigError: No licence is known, the Hub refuses or cannot be reached, somebody else has just pushed, or the
+            repository has files in the places of ours.
         SchemaError: The data is bad, or what arrived is not what was sent.
     """
     api = open_client(repo)
@@ -69,6 +70,7 @@ def push(
         api.create_repo(repo, repo_type=REPO_TYPE, private=private, exist_ok=True)
         head = api.repo_info(repo, repo_type=REPO_TYPE)
         there = _files_there(api, repo, str(head.sha))
+        _refuse_others(repo, there)
         entries = {name: Entry.of(file) for name, file in files.items()}
         changed = [name for name, entry in entries.items() if not _is_same(there.get(name), entry, files[name])]
         gone = [name for name in there if _is_ours(name) and name not in files]
@@ -107,6 +109,12 @@ def _with_card(contents: Contents, repo: str, licences: Sequence[str]) -> dict[s
     files |= {f"{PLOTS}/{plot}": drawn for plot, drawn in draw(facts).items()}
     index = Index(folder=name, files={path: Entry.of(file) for path, file in files.items()})
     return {**files, INDEX: index.as_json().encode(), CARD: make_card(contents, facts, repo, licences).encode()}
+
+
+def _refuse_others(repo: str, there: Iterable[str]) -> None:
+    """Files in our places are ours to replace only where our index lies beside them."""
+    if INDEX not in there and (theirs := sorted(filter(_is_ours, there))):
+        raise ConfigError(f"{repo} holds {theirs[0]}, which vcrd did not push and would replace; give another name")
 
 
 def _source(file: Path | bytes) -> str | bytes:

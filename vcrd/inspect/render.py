@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from vcrd.inspect.view import Page
-from vcrd.io.files import atomic_write
+from vcrd.io.files import write_text
 
 _SCRIPTS = ("text.js", "facts.js", "entries.js", "list.js", "detail.js", "main.js")
 
@@ -64,11 +64,7 @@ def as_script_data(page: Page) -> str:
 def write_page(path: Path, page: Page) -> None:
     """Write the page; it appears when it is whole."""
     text = render_page(page)
-    atomic_write(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    write_text(path, text)
 
 
 def _hash(text: str) -> str:

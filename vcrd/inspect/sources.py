@@ -85,7 +85,7 @@ def read_sources(source: Path, limit: int) -> Sources:
         SchemaError: A shard is broken.
     """
     folder = _training_folder(source)
-    run = folder.parent if folder.resolve().name == TRAINING.name else None
+    run = folder.resolve().parent if folder.resolve().name == TRAINING.name else None
     files = shard_files(folder)
     counts = _count(files)
     chosen = choose(counts, limit)
@@ -94,7 +94,7 @@ def read_sources(source: Path, limit: int) -> Sources:
     return Sources(
         folder=folder,
         run=run,
-        tokenizer=None if tokenizer is None else tokenizer.decode(),
+        tokenizer=None if tokenizer is None else tokenizer.decode(errors="replace"),
         training=training,
         examples=sum(counts.values()),
         problems=len(counts),

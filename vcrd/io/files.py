@@ -51,6 +51,15 @@ def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write `text` atomically, as UTF-8 and with its own line ends."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+    atomic_write(path, write)
+
+
 def remove_temporaries(folder: Path) -> None:
     """Delete what killed writers left in `folder`; only the holder of its lock may call this."""
     for leftover in folder.glob(f"{_TEMPORARY}*"):
@@ -59,17 +68,12 @@ def remove_temporaries(folder: Path) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write `value` atomically, as `json_text` gives it."""
-    text = json_text(value)
-    atomic_write(path, lambda temporary: _write_text(temporary, text))
+    write_text(path, json_text(value))
 
 
 def json_text(value: Mapping[str, Any]) -> str:
     """Return `value` as JSON: keys in the order given, one newline at the end."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:

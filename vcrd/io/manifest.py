@@ -7,7 +7,7 @@ every checksum in it holds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,12 @@ class Manifest:
             counts.update(entry.rejects)
         return dict(sorted(counts.items()))
 
+    def params(self, section: str) -> dict[str, Any]:
+        """Return the parameters of a section; none where the provenance has none."""
+        params = self.provenance.get("params")
+        found = params.get(section) if isinstance(params, dict) else None
+        return found if isinstance(found, dict) else {}
+
     @property
     def content(self) -> str:
         """Digest of the content alone: the same bytes give the same digest, however they were made."""
@@ -98,7 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     value = read_json(folder / MANIFEST_NAME)
     try:
-        return Manifest(
+        manifest = Manifest(
             artefact=value["artefact"],
             stage=value["stage"],
             stage_version=value["stage_version"],
@@ -107,6 +113,21 @@ def read_manifest(folder: Path) -> Manifest:
         )
     except (KeyError, TypeError) as error:
         raise SchemaError(f"not a manifest ({error!r})", file=folder / MANIFEST_NAME) from error
+    if wrong := next((name for name, value, kind in _typed(manifest) if not isinstance(value, kind)), None):
+        raise SchemaError(f"not a manifest ({wrong} is of another type)", file=folder / MANIFEST_NAME)
+    return manifest
+
+
+def _typed(manifest: Manifest) -> Iterator[tuple[str, object, type]]:
+    """Give what a manifest says with the type that it must have: JSON may hold anything in its place."""
+    yield from (("artefact", manifest.artefact, str), ("stage", manifest.stage, str))
+    yield from (("stage_version", manifest.stage_version, int), ("provenance", manifest.provenance, dict))
+    for entry in manifest.files:
+        yield from ((name, getattr(entry, name), str) for name in ("file", "sha256", "fingerprint"))
+        yield from ((name, getattr(entry, name), int) for name in ("rows", "expected"))
+        yield "rejects", entry.rejects, dict
+        if isinstance(entry.rejects, dict):
+            yield from (("rejects", count, int) for count in entry.rejects.values())
 
 
 def check_file(path: Path) -> None:

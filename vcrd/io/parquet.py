@@ -177,9 +177,13 @@ def schema_difference(expected: pa.Schema, got: pa.Schema) -> str:
     missing = [name for name in expected.names if name not in got.names]
     extra = [name for name in got.names if name not in expected.names]
     types = [
-        f"{name} is {got.field(name).type} instead of {expected.field(name).type}"
+        f"{name} is {_type_of(got.field(name))} instead of {_type_of(expected.field(name))}"
         for name in expected.names
         if name in got.names and got.field(name) != expected.field(name)
     ]
     parts = [f"missing columns {missing}" if missing else "", f"unknown columns {extra}" if extra else "", *types]
     return "; ".join(part for part in parts if part) or "columns are in another order"
+
+
+def _type_of(field: pa.Field) -> str:
+    return f"{field.type}{', optional' if field.nullable else ''}"

@@ -53,10 +53,11 @@ class CorpusChecks:
         if free_R.any():
             scale = float(np.median(weights_R[free_R] / strengths_R[free_R]))
         else:
-            weighing_R = weights_R > 0
+            weighing_R = (weights_R > 0) & (strengths_R > 0)
             scale = cap / float(strengths_R[weighing_R].min()) if weighing_R.any() else 0.0
         self._findings.holds("weight scale", f"min({scale:.6g} * step_strength, {cap:g})")
-        expected_R = np.minimum(scale * strengths_R, cap)
+        with np.errstate(invalid="ignore"):  # 0 * inf is no weight, and is told as such
+            expected_R = np.minimum(scale * strengths_R, cap)
         wrong_R = ~(abs(weights_R - expected_R) <= _SCALE * expected_R + 1e-9)
         ends = list(accumulate(len(part[1]) for part in self._parts))
         for (place, mine_R, _, _), end in zip(self._parts, ends, strict=True):

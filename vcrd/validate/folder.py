@@ -46,8 +46,11 @@ def _validate_artefact(folder: Path) -> Findings:
     if manifest is not None:
         check_files(folder, manifest, findings)
     shards = sorted(folder.glob("*.parquet"))
-    kind = _kind_of(manifest.artefact if manifest is not None else findings.artefact, shards)
+    told = manifest.artefact if manifest is not None else findings.artefact
+    kind = _kind_of(told, shards) or _KINDS.get(findings.artefact)
     if kind is not None:
+        if manifest is not None and told != kind.name:
+            findings.fault("manifest", f"artefact is {told!r}, but these are {kind.name}", file=MANIFEST_NAME)
         findings.artefact = kind.name
         _check_tables(folder, shards, kind, manifest, findings)
     elif shards:
@@ -77,6 +80,9 @@ def _check_tables(
             rows = _check_shard(path, kind, keys, training)
         except SchemaError as error:
             findings.broken("schema", error, file=path.name)
+            continue
+        except ConfigError as error:
+            findings.fault("schema", str(error), file=path.name)  # a link to nothing
             continue
         findings.rows += rows
         if told.get(path.name, rows) != rows:

@@ -26,9 +26,10 @@ class TrainingChecks:
 
     def __init__(self, folder: Path, manifest: Manifest | None, findings: Findings) -> None:
         self._findings = findings
-        self._params: dict[str, Any] = dict(manifest.provenance.get("params", {})) if manifest is not None else {}
+        self._calibration = manifest.params("calibration") if manifest is not None else {}
         self._beside = BesideChecks(folder, findings)
-        self._corpus = CorpusChecks(findings, self._params.get("weights", {}).get("w_max"))
+        w_max = manifest.params("weights").get("w_max") if manifest is not None else None
+        self._corpus = CorpusChecks(findings, float(w_max) if isinstance(w_max, int | float) else None)
         self._tokenizer: str | None = None
         self._models = _models_beside(folder)
         sizes = [item["vocabulary_size"] for item in self._models if item["role"] in ("student", "teacher")]
@@ -71,7 +72,7 @@ class TrainingChecks:
         else:
             self._findings.holds("vocabulary", f"{vocabulary} ids")
         check_tokens(view, place, vocabulary)
-        check_values(table, place, self._params.get("calibration"))
+        check_values(table, place, self._calibration)
         try:
             check_signal(table, view, place, vocabulary)
         except SchemaError as error:

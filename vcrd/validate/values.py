@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vcrd.calibration import CONTROLS, STRENGTHS, CalibrationParams, choose_target
+from vcrd.errors import ConfigError
 from vcrd.validate.findings import Place
 
 _EXACT = 1e-6
@@ -64,7 +65,7 @@ def _check_ids(table: pa.Table, place: Place) -> None:
 def _params(calibration: Mapping[str, Any] | None) -> CalibrationParams | None:
     try:
         return CalibrationParams(**calibration) if calibration else None
-    except TypeError:
+    except (TypeError, ConfigError):
         return None
 
 

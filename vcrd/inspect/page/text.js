@@ -2,7 +2,7 @@
 // Text of models is data: it becomes text nodes, never markup. Characters that steer the display without being seen
 // (controls, bidirectional overrides, invisible ones) are spelled out; joiners stay, as scripts and emoji need them.
 const STEERING =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e0fff}]/gu;
 const CHUNK = 4000;
 const TOKEN_CHUNK = 1000;
 const LEVELS = 8;
