@@ -106,6 +106,15 @@ def test_names_in_a_card_are_text(user: User, tmp_path: Path) -> None:
     assert "<b>" not in card.text.replace("\\<b", "")
 
 
+def test_nothing_is_published_by_chance(hub: Hub, user: User, run: Path) -> None:
+    user.check("push", run, REPO, "--only", "validity", "--public")
+    before = len(hub.repos[REPO].commits)
+    done = user.vcrd("push", run, REPO)
+    assert done.rc == 2
+    assert "say so with --public" in done.out
+    assert len(hub.repos[REPO].commits) == before
+
+
 def test_a_push_is_one_commit_and_a_second_one_none(hub: Hub, user: User, run: Path) -> None:
     told = json.loads(user.check("push", run, REPO, "--json"))
     assert told["private"] is True

@@ -16,7 +16,7 @@ from vcrd.hub import push
 @click.argument("repo", metavar="ORG/NAME")
 @click.option("--only", multiple=True, metavar="ARTEFACT", help="Share this one (and the models); may be repeated.")
 @click.option("--licence", "--license", help="In the place of those that the problems name.")
-@click.option("--public", is_flag=True, help="Make a new repository public; without this it is private.")
+@click.option("--public", is_flag=True, help="A new repository is made public; needed for one that is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(folder: Path, repo: str, only: tuple[str, ...], licence: str | None, public: bool, as_json: bool) -> None:
     """Share a run's tables on the Hugging Face Hub, in one commit: readers see all of it or nothing.

@@ -55,7 +55,7 @@ def push(
         repo: `org/name`; made where there is none.
         only: Artefacts to share; none for all.
         licence: In the place of those that the problems name.
-        private: Of a repository that is made here; one that is there stays as it is.
+        private: A repository that is made here is; one that is there must be, so that nothing is published by chance.
 
     Raises:
         ConfigError: No licence is known, the Hub refuses or cannot be reached, somebody else has just pushed, or the
@@ -69,6 +69,8 @@ def push(
     with hub_errors(repo):
         api.create_repo(repo, repo_type=REPO_TYPE, private=private, exist_ok=True)
         head = api.repo_info(repo, repo_type=REPO_TYPE)
+        if private and not head.private:
+            raise ConfigError(f"{repo} is public, so that everybody could read what is pushed; say so with --public")
         there = _files_there(api, repo, str(head.sha))
         _refuse_others(repo, there)
         entries = {name: Entry.of(file) for name, file in files.items()}
