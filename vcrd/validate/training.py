@@ -22,7 +22,7 @@ from vcrd.validate.values import check_values
 
 
 class TrainingChecks:
-    """Takes the shards of a `training` folder in their order; holds twelve bytes for each row."""
+    """Takes the shards of a `training` folder in their order; holds some numbers for each row."""
 
     def __init__(self, folder: Path, manifest: Manifest | None, findings: Findings) -> None:
         self._findings = findings
