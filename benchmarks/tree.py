@@ -86,7 +86,7 @@ def throughput(plot: bool) -> bool:
         if steps in CLAIMED:
             held.append(claim(text, shares, 0.75, "higher"))
         else:
-            sys.stderr.write(f"{text}: {shares[0]:.3f}\n")
+            sys.stderr.write(f"{text}: {statistics.median(shares):.3f}\n")
     if plot:
         _draw(points)
     return all(held)
