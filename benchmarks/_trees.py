@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from benchmarks._qwen import small_qwen
 from vcrd.training.collator import DataCollatorForWeightedLanguageModeling
 from vcrd.training.head import add_weighted_head
 from vcrd.trees.support import prepare_for_trees
@@ -20,24 +20,9 @@ VOCABULARY, PROMPT, STEP = 8_192, 128, 48
 Row = dict[str, Any]
 
 
-def qwen() -> Any:
-    """Build a Qwen2 with H=512, 8 layers, 8 heads of which 2 hold keys and values, V=8,192; random weights."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=512,
-        intermediate_size=1408,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        max_position_embeddings=8_192,
-    )
-    return Qwen2ForCausalLM(config)
-
-
 def trainable_qwen() -> Any:
-    """Build it with the weighted loss in its forward, ready for trees."""
-    model = qwen()
+    """Build a Qwen2 with the weighted loss in its forward, ready for trees; 2 of its 8 heads hold keys and values."""
+    model = small_qwen(VOCABULARY, key_value_heads=2)
     add_weighted_head(model)
     if (reason := prepare_for_trees(model)) is not None:
         raise AssertionError(reason)

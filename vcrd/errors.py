@@ -50,3 +50,8 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     names = sorted(known)
     nearest = difflib.get_close_matches(given, names, n=1)
     return f"; did you mean '{nearest[0]}'?" if nearest else f"; known: {', '.join(names)}"
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error of a library says first, for an error of ours in one line."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vcrd.errors import ConfigError
+from vcrd.errors import ConfigError, first_line
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -30,14 +30,10 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model {name!r}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+        raise ConfigError(f"model {name!r}: its tokenizer cannot be loaded ({first_line(error)})") from error
     if not tokenizer.is_fast:
         raise ConfigError(f"model {name!r}: expected a fast tokenizer (tokenizer.json), got a slow one")
     return tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def decoder(tokenizer: Any) -> Decode:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from tests.vcrd.example_reference import Inputs
-from tests.vcrd.factories import TOKENIZER, problem, proposal, rollout
+from tests.vcrd.factories import TOKENIZER, problem, proposal, rollout, validity
 from vcrd.calibration import CalibrationParams
 from vcrd.domains.demo_math import generate_problems, sample_solution
 from vcrd.examples import Source, choose_targets, gather_pairs, make_examples, scale_of
@@ -108,25 +108,8 @@ def _proposals(of: Rollout, step: int, rng: random.Random) -> list[StepProposal]
 
 
 def _validity(of: StepProposal, rng: random.Random) -> Validity:
-    return Validity(
-        proposal_id=of.proposal_id,
-        prefix_id=of.prefix_id,
-        rollout_id=of.rollout_id,
-        problem_id=of.problem_id,
-        domain=of.domain,
-        step_index=of.step_index,
-        proposer=of.proposer,
-        position=0.5,
-        rule=0,
-        rule_reason="",
-        score_prm=None,
-        score_peer=None,
-        successes=1,
-        trials=2,
-        local_validity=float(np.float32(rng.choice([0.2, 0.5, 0.9, 0.99]) + rng.uniform(-0.01, 0.01))),
-        local_validity_sd=0.1,
-        prefix_broken=False,
-    )
+    value = float(np.float32(rng.choice([0.2, 0.5, 0.9, 0.99]) + rng.uniform(-0.01, 0.01)))
+    return replace(validity(of, value), position=0.5, successes=1, trials=2)
 
 
 def _model(role: str) -> Model:

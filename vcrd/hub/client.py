@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from vcrd import __version__
-from vcrd.errors import ConfigError
+from vcrd.errors import ConfigError, first_line
 
 REPO_TYPE = "dataset"
 _LOGIN = "set HF_TOKEN, or log in with: hf auth login"
@@ -48,19 +48,15 @@ def hub_errors(repo: str) -> Iterator[None]:
         raise ConfigError(f"{repo} has no such revision; give a branch, a tag or a commit of it") from error
     except LocalEntryNotFoundError as error:
         # A download whose first request failed ends in this one, whatever the Hub said.
-        said = _first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        said = first_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
         raise ConfigError(f"the Hub did not give a file ({said}); run the same command again to go on") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
         remedy = f"; {_LOGIN}" if status in (401, 403) else "; run the same command again to go on"
-        raise ConfigError(f"the Hub refused ({_first_line(error)}){remedy}") from error
+        raise ConfigError(f"the Hub refused ({first_line(error)}){remedy}") from error
     except Exception as error:
         # The library's HTTP client differs between its versions; its errors are no subclass of OSError.
         if not type(error).__module__.startswith(("httpx", "httpcore")) and not isinstance(error, ConnectionError):
             raise
-        said = f"{type(error).__name__}: {_first_line(error)}"
+        said = f"{type(error).__name__}: {first_line(error)}"
         raise ConfigError(f"the Hub cannot be reached ({said}); run the same command again to go on") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
