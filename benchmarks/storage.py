@@ -82,7 +82,7 @@ def synthetic(rng: np.random.Generator, tokens: int, ranks: int, noise: float) -
 def demo(seed: int) -> tuple[Pair, int]:
     """Return what the demo's student and teacher make of texts of their domain, and their vocabulary size."""
     tokenizer = build_tokenizer()
-    rows = [tokenizer.encode(prompt + text) for prompt, text in pretraining_texts("teacher", 4, DEMO_TEXTS, seed)]
+    rows = [tokenizer.encode(prompt + text) for prompt, text in pretraining_texts("teacher", DEMO_TEXTS, seed)]
     logits: list[Floats] = []
     for role in ("teacher", "student"):
         model = AutoModelForCausalLM.from_pretrained(ROOT / "data/models/demo-math" / role).eval()

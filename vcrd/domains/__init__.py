@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from vcrd.domains import demo_math
-from vcrd.errors import ConfigError
+from vcrd.domains.base import DemoDomain
+from vcrd.errors import ConfigError, did_you_mean
+from vcrd.evaluation import Oracle
 from vcrd.io.sources import SourceRow, is_card, read_card, read_source
 
-_ORACLES = {demo_math.NAME: demo_math.step_is_valid}
+DOMAINS: dict[str, DemoDomain] = {domain.name: domain for domain in (demo_math.DOMAIN,)}
 
 
 def problem_rows(path: Path) -> tuple[str, Iterator[SourceRow]]:
@@ -21,18 +23,21 @@ def problem_rows(path: Path) -> tuple[str, Iterator[SourceRow]]:
     card = read_card(path) if is_card(path) else {}
     if "generator" not in card:
         return read_source(path)
-    if card["generator"] != demo_math.NAME:
-        raise ConfigError(f"{path}: unknown generator {card['generator']!r}; known: {demo_math.NAME}")
-    wanted = [value for name in ("n_terms", "count", "seed") if isinstance(value := card.get(name), int)]
-    if len(wanted) < 3:
-        raise ConfigError(f"{path}: {demo_math.NAME} takes the integers n_terms, count and seed, got {card}")
+    name = str(card["generator"])
+    domain = DOMAINS.get(name)
+    if domain is None:
+        raise ConfigError(f"{path}: unknown generator {name!r}{did_you_mean(name, DOMAINS)}")
+    wanted = [value for key in domain.arguments if isinstance(value := card.get(key), int)]
+    if len(wanted) < len(domain.arguments):
+        raise ConfigError(f"{path}: {name} takes the integers {', '.join(domain.arguments)}, got {card}")
     rows = (
         SourceRow(f"problem {number}", {"prompt": prompt, "reference": reference})
-        for number, (prompt, reference) in enumerate(demo_math.generate_problems(*wanted), start=1)
+        for number, (prompt, reference) in enumerate(domain.generate_problems(*wanted), start=1)
     )
-    return demo_math.NAME, rows
+    return name, rows
 
 
-def oracle_for(source: str) -> Callable[[str, Sequence[str], str], bool] | None:
+def oracle_for(source: str) -> Oracle | None:
     """Return the exact oracle of local validity for problems of a source; None where there is none."""
-    return _ORACLES.get(source)
+    domain = DOMAINS.get(source)
+    return domain.step_is_valid if domain else None

@@ -15,9 +15,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any
+
+from vcrd.domains.base import DemoDomain, Role, character_tokenizer
+from vcrd.models import PretrainParams
 
 NAME = "demo-math"
+N_TERMS = 4
 MODULUS = 10
 
 Fact = tuple[str, int, int]
@@ -115,10 +119,7 @@ def _terms(prompt: str) -> dict[str, Fact]:
     return {letter: (op, int(left), int(right)) for letter, left, op, right in _TERM.findall(prompt)}
 
 
-Role = Literal["student", "teacher"]
-
-
-def pretraining_texts(role: Role, n_terms: int, count: int, seed: int) -> list[tuple[str, str]]:
+def pretraining_texts(role: Role, count: int, seed: int, n_terms: int = N_TERMS) -> list[tuple[str, str]]:
     """Return (prompt, solution) texts of a role; what student and teacher are blind to is disjoint."""
     rng = random.Random(f"{seed}:{role}")
     problems = generate_problems(n_terms, count, rng.getrandbits(32))
@@ -127,18 +128,27 @@ def pretraining_texts(role: Role, n_terms: int, count: int, seed: int) -> list[t
 
 
 def build_tokenizer() -> Any:
-    """Return a tokenizer of single characters whose decoding is exact and that adds nothing by itself."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    """Return the tokenizer of both models: single characters."""
+    return character_tokenizer(_ALPHABET)
 
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<unk>", *_ALPHABET])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        clean_up_tokenization_spaces=False,
-    )
+
+DOMAIN = DemoDomain(
+    name=NAME,
+    arguments=("n_terms", "count", "seed"),
+    generate_problems=generate_problems,
+    step_is_valid=step_is_valid,
+    pretraining_texts=pretraining_texts,
+    build_tokenizer=build_tokenizer,
+    shape=PretrainParams(
+        hidden_size=128,
+        layers=2,
+        heads=4,
+        intermediate_size=512,
+        max_position=256,
+        steps=700,
+        batch_size=64,
+        learning_rate=3e-3,
+    ),
+    texts=40_000,
+    seeds={"student": 1, "teacher": 2},
+)
