@@ -32,12 +32,12 @@ def build(context: Context, out: Path) -> WholeResult:
     """Let one model after the other answer every test problem."""
     settings, known = context.settings, context.read(MODELS)
     problems = [problem for problem in context.read(PROBLEMS) if problem.split == "test"][: context.limit]
-    student, teacher = ((model.name, model.revision) for role in ROLES for model in [find_model(known, role)])
-    tested = {"before": student, "after": (str(context.inputs.folder(STUDENT)), None), "teacher": teacher}
+    student, teacher = ((model.name, model.revision, role) for role in ROLES for model in [find_model(known, role)])
+    tested = {"before": student, "after": (str(context.inputs.folder(STUDENT)), None, None), "teacher": teacher}
     verifier, shards = DomainVerifier(settings.get(VerifierParams)), []
     oracle = oracle_for(problems[0].source) if problems else None
-    for index, (model, place) in enumerate(tested.items()):
-        engine = load_engine(settings.get(EngineParams), *place, "generate")
+    for index, (model, (path, revision, role)) in enumerate(tested.items()):
+        engine = load_engine(settings.get(EngineParams), path, revision, "generate", role=role)
         requests = evaluation_requests(
             problems, model, engine.tokenizer, settings.get(PromptParams), settings.get(EvaluationParams)
         )

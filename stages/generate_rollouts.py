@@ -25,7 +25,9 @@ def facts(context: Context) -> dict[str, Any]:
 def load(context: Context) -> Any:
     """Load the student."""
     student = find_model(context.read(MODELS), "student")
-    return load_engine(context.settings.get(EngineParams), student.name, student.revision, "generate")
+    return load_engine(
+        context.settings.get(EngineParams), student.name, student.revision, "generate", role=student.role
+    )
 
 
 def work(engine: Any, shard: Shard) -> ShardResult:

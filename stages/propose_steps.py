@@ -22,7 +22,9 @@ def facts(context: Context) -> dict[str, Any]:
 def load(context: Context) -> Any:
     """Load the teacher."""
     teacher = find_model(context.read(MODELS), "teacher")
-    return load_engine(context.settings.get(EngineParams), teacher.name, teacher.revision, "generate")
+    return load_engine(
+        context.settings.get(EngineParams), teacher.name, teacher.revision, "generate", role=teacher.role
+    )
 
 
 def work(engine: Any, shard: Shard) -> ShardResult:

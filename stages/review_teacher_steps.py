@@ -26,7 +26,9 @@ def load(context: Context) -> Any:
     if not context.settings.get(ReviewParams).wanted(PROPOSER):
         return None
     reviewer = find_model(context.read(MODELS), REVIEWER)
-    return load_engine(context.settings.get(EngineParams), reviewer.name, reviewer.revision, "generate")
+    return load_engine(
+        context.settings.get(EngineParams), reviewer.name, reviewer.revision, "generate", role=reviewer.role
+    )
 
 
 def work(engine: Any, shard: Shard) -> ShardResult:

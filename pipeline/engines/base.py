@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
+import numpy as np
 from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
 
 from vcrd.errors import ConfigError
 from vcrd.requests import (
@@ -31,6 +33,8 @@ class EngineParams:
 
     name: Literal["transformers", "vllm"]
     """transformers: CPU or GPU, no server; vllm: in process, streaming."""
+    served: tuple[str, ...] = ()
+    """Roles whose model `vllm serve` runs elsewhere, such as teacher; VCRD_TEACHER_URLS says where."""
     dtype: Literal["float32", "bfloat16", "float16"]
     """Of the weights and activations; softmax statistics are always float32."""
     device: Literal["auto", "cpu", "cuda"]
@@ -40,7 +44,7 @@ class EngineParams:
     batch_size: Annotated[int, Ge(1)]
     """Sequences run together."""
     max_in_flight: Annotated[int, Ge(1)]
-    """Requests that vllm holds at a time; the rest waits."""
+    """Requests that vllm, or all servers together, hold at a time; the rest waits."""
     max_model_len: Annotated[int, Ge(1)] | None
     """Longest sequence; null: what the model was made for."""
     gpu_memory_utilization: Annotated[float, Gt(0), Le(1)]
@@ -167,6 +171,28 @@ def refuse_head(head: TokenHead, config: Any, path: str) -> None:
             raise ConfigError(
                 f"model {path!r} has {name} {value}: its next-token scores cannot be read here; take another"
             )
+
+
+def eos_ids(model: ModelRef, tokenizer: Any) -> list[int]:
+    """Return the ids that end a generation: the tokenizer's, and those of the model's generation_config.json."""
+    from transformers import GenerationConfig
+
+    try:
+        configured = GenerationConfig.from_pretrained(model.path, revision=model.revision).eos_token_id
+    except OSError:
+        configured = None
+    ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
+    return sorted(item for item in ids if item is not None)
+
+
+def tail_of(logprobs: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the log of the mass that candidates leave, [T] from [T, K], where an engine gives candidates only.
+
+    It is 1 minus their mass, as exact as fp32 log-probabilities allow.
+    """
+    mass = np.logaddexp.reduce(logprobs, axis=1)
+    tail: NDArray[np.float32] = np.log(-np.expm1(np.minimum(mass, -1e-7))).astype(np.float32)
+    return tail
 
 
 def not_finite(name: str) -> Failure:

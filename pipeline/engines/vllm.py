@@ -18,6 +18,7 @@ from pipeline.engines.base import (
     PrefillCount,
     Progress,
     Task,
+    eos_ids,
     refuse_head,
     silent,
 )
@@ -52,7 +53,7 @@ class VllmEngine:
     def __init__(self, params: EngineParams, model: ModelRef, task: Task, head: TokenHead) -> None:
         """Start the engine (20 to 40 s)."""
         on_cpu = _prepare_environment(params)
-        from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+        from transformers import AutoConfig, AutoTokenizer
         from vllm import LLM
 
         try:
@@ -97,7 +98,7 @@ class VllmEngine:
         self._in_flight = params.max_in_flight
         self._vocabulary = len(self.tokenizer)
         self._limits = Limits(config.vocab_size, length)
-        self._eos = [] if task == "classify" else _eos_ids(GenerationConfig, model, self.tokenizer)
+        self._eos = [] if task == "classify" else eos_ids(model, self.tokenizer)
 
     def close(self) -> None:
         """Stop the engine and free what it held, so that another can start in this process."""
@@ -280,12 +281,3 @@ def _register_value_head(config: Any) -> str:
     name = str(causal).replace("ForCausalLM", "ForValueHead")
     ModelRegistry.register_model(name, ValueHeadModel)
     return name
-
-
-def _eos_ids(generation_config: Any, model: ModelRef, tokenizer: Any) -> list[int]:
-    try:
-        configured = generation_config.from_pretrained(model.path, revision=model.revision).eos_token_id
-    except OSError:
-        configured = None
-    ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
-    return sorted(item for item in ids if item is not None)

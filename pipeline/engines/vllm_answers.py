@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.engines.base import not_finite
+from pipeline.engines.base import not_finite, tail_of
 from vcrd.requests import (
     Classification,
     ClassifyRequest,
@@ -70,7 +70,4 @@ def _candidates(flat: Any, rows: int, first: int = 0) -> tuple[NDArray[np.float3
     own = logprobs[:, 0].astype(np.float32)
     if ids.shape[1] == 1:
         return own, None
-    mass = np.logaddexp.reduce(logprobs[:, 1:], axis=1)
-    # vLLM gives candidates only: the rest of the mass is 1 minus theirs, as exact as fp32 log-probabilities allow.
-    tail = np.log(-np.expm1(np.minimum(mass, -1e-7)))
-    return own, TopLogprobs(ids[:, 1:], logprobs[:, 1:].astype(np.float32), tail.astype(np.float32))
+    return own, TopLogprobs(ids[:, 1:], logprobs[:, 1:].astype(np.float32), tail_of(logprobs[:, 1:]))
