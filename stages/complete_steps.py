@@ -26,10 +26,9 @@ def facts(context: Context) -> dict[str, Any]:
 
 def load(context: Context) -> Any:
     """Load the completer and the maps."""
-    completer = find_model(context.read(MODELS), context.settings.get(CompleterParams).role)
-    engine = load_engine(
-        context.settings.get(EngineParams), completer.name, completer.revision, "generate", role=completer.role
-    )
+    role = context.settings.get(CompleterParams).role
+    model = find_model(context.read(MODELS), role)
+    engine = load_engine(context.settings.get(EngineParams), model.name, model.revision, "generate", role=role)
     return engine, read_reliability(context.inputs.folder(RELIABILITY))
 
 

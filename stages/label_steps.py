@@ -32,10 +32,9 @@ def facts(context: Context) -> dict[str, Any]:
 
 def load(context: Context) -> Any:
     """Load the completer."""
-    completer = find_model(context.read(MODELS), context.settings.get(CompleterParams).role)
-    return load_engine(
-        context.settings.get(EngineParams), completer.name, completer.revision, "generate", role=completer.role
-    )
+    role = context.settings.get(CompleterParams).role
+    model = find_model(context.read(MODELS), role)
+    return load_engine(context.settings.get(EngineParams), model.name, model.revision, "generate", role=role)
 
 
 def work(engine: Any, shard: Shard) -> ShardResult:
