@@ -24,6 +24,17 @@ from vcrd.errors import ConfigError, VcrdError
 from vcrd.io.manifest import read_manifest
 from vcrd.io.parquet import read_table, shard_files
 
+EXIT_CODES = """\b
+Exit codes: 0 done, 1 a bug of ours or a killed worker, 2 you can fix it (one line says how), 3 the data is bad,
+75 another process runs this stage, 130 interrupted.
+"""
+_EXAMPLES = """\b
+python -m {module}                 run it, as `dvc repro` does; what is finished is adopted
+python -m {module} --dry-run       what it would run, with counts
+python -m {module} --preview 2     run a sample of 2 problems and print 2 of its rows
+"""
+_JOB_ARRAY = """python -m {module} --num-shards 8 --shard-index 3     a task of a job array; then once without
+"""
 _PREVIEW_CHARACTERS = 160
 
 
@@ -34,8 +45,10 @@ def stage_main(module: str) -> None:
     """
     stage: Stage = importlib.import_module(module).STAGE
     package = module.rpartition(".")[0]
+    about = f"{sys.modules[module].__doc__}\n\n{_EXAMPLES}"
+    about += _JOB_ARRAY if isinstance(stage, ShardedStage) else ""
 
-    @click.command(name=f"python -m {module}", help=sys.modules[module].__doc__)
+    @click.command(name=f"python -m {module}", help=about.format(module=module), epilog=EXIT_CODES)
     @click.option(
         "--params", "params_file", type=click.Path(path_type=Path), default=Path("params.yaml"), show_default=True
     )
@@ -79,6 +92,10 @@ def guarded(command: click.Command) -> Callable[[], None]:
         except VcrdError as error:
             click.echo(f"{type(error).__name__}: {error}", err=True)
             sys.exit(error.exit_code)
+        except BrokenPipeError:
+            # Whoever read the output has seen enough (`... | head`); what is left must not be flushed at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
 
     return run
 

@@ -30,7 +30,19 @@ class RunParams:
     """A stage fails where more than this share of its rows is rejected."""
 
 
-GLOBALS: dict[str, type] = {"preset": str, "seed": int, "run": RunParams}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalParams:
+    """What every stage reads."""
+
+    preset: str
+    """Name of the run: its outputs lie in data/PRESET."""
+    seed: int
+    """Together with a record's id it decides every draw."""
+    run: RunParams
+    """How the run is cut up."""
+
+
+GLOBALS: dict[str, type] = typing.get_type_hints(GlobalParams)
 
 
 @dataclass(frozen=True)

@@ -1,113 +1,29 @@
-"""Verbs on a run: `python -m stages preset|show|errors|deps`."""
+"""Verbs on a run, in a clone of the project."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-from typing import Any
-
 import click
-import yaml
 
-from pipeline.cli import guarded, load_settings, stages_of
-from pipeline.graph import check_graph, write_graph
-from pipeline.layout import Layout
-from pipeline.params import parse_settings, read_yaml, sections_of, set_values
-from vcrd.errors import ConfigError, did_you_mean
-from vcrd.io.files import read_json, write_text
-from vcrd.io.parquet import read_table
-from vcrd.report import PAGE, SUMMARY, as_text
-
-PRESETS, PARAMS, KEPT = Path("presets"), Path("params.yaml"), Path(".vcrd")
+from pipeline.cli import EXIT_CODES, guarded
+from stages.verbs import deps, errors, preset, show
 
 
-@click.group(help=__doc__)
+@click.group(name="python -m stages", epilog=EXIT_CODES)
 def main() -> None:
-    """Group the verbs."""
+    """Verbs on the run that params.yaml describes.
+
+    \b
+    python -m stages preset use demo-math      choose the parameters
+    dvc repro                                  run
+    python -m stages show                      its figures
+    python -m stages errors                    its rejected rows, by reason
+
+    A single stage: python -m stages.NAME --help.
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
 
 
-@main.group()
-def preset() -> None:
-    """Complete parameter files in presets/."""
-
-
-def _presets() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
-
-
-def _active() -> str | None:
-    """Return the preset of params.yaml; None where there is no such file."""
-    if not PARAMS.is_file():
-        return None
-    try:
-        return str(read_yaml(PARAMS).get("preset"))
-    except ConfigError:
-        return "unreadable"
-
-
-@preset.command("list")
-def list_presets() -> None:
-    """Print the names of the presets; the active one has a star."""
-    active = _active()
-    for name in _presets():
-        click.echo(f"{'*' if name == active else ' '} {name}")
-
-
-@preset.command("use")
-@click.argument("name")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="e.g. --set train.epochs=2 (YAML values)")
-@click.option("--keep", is_flag=True, help="Leave params.yaml as it is if it is this preset's.")
-def use_preset(name: str, changes: tuple[str, ...], keep: bool) -> None:
-    """Write params.yaml from a preset; nothing is written where a key or a value is wrong."""
-    active = _active()
-    if keep and active == name:
-        return
-    known = _presets()
-    if name not in known:
-        raise ConfigError(f"unknown preset {name!r}{did_you_mean(name, known)}")
-    values = set_values(read_yaml(known[name]), changes)
-    parse_settings(values, sections_of(stages_of("stages").values()), str(known[name]))
-    header = f"# Written by `python -m stages preset use {name}`; edit freely.\n"
-    text = header + yaml.safe_dump(values, sort_keys=False)
-    if active not in (None, name):
-        before = KEPT / f"params-{active}.yaml"
-        before.parent.mkdir(exist_ok=True)
-        shutil.copyfile(PARAMS, before)
-        click.echo(f"what {PARAMS} held of {active} is kept in {before}", err=True)
-    write_text(PARAMS, text)
-    click.echo(f"params.yaml: {name}{' with ' if changes else ''}{', '.join(changes)}", err=True)
-
-
-@main.command()
-def show() -> None:
-    """Print the figures of the active run."""
-    folder = Layout(load_settings(PARAMS, "stages").preset).folder("report")
-    click.echo(as_text(read_json(folder / SUMMARY), folder / PAGE))
-
-
-@main.command()
-@click.argument("stage", required=False)
-def errors(stage: str | None) -> None:
-    """Print the rejected rows of the active run, of one stage or of all."""
-    layout, known = Layout(load_settings(PARAMS, "stages").preset), stages_of("stages")
-    if stage is not None and stage not in known:
-        raise ConfigError(f"unknown stage {stage!r}{did_you_mean(stage, known)}")
-    for name in [stage] if stage else known:
-        for path in sorted(layout.rejects(name).glob("*.parquet")):
-            for row in read_table(path).to_pylist():
-                click.echo(f"{name}  {row['reason']}  {row['record_id']}  {row['message']}")
-
-
-@main.command()
-@click.option("--check", is_flag=True, help="Compare only; exit code 2 where dvc.yaml is not up to date.")
-def deps(check: bool) -> None:
-    """Write into dvc.yaml what each stage depends on: its modules, its inputs, its parameters."""
-    stages: dict[str, Any] = stages_of("stages")
-    if check:
-        check_graph(Path("dvc.yaml"), stages)
-    else:
-        write_graph(Path("dvc.yaml"), stages)
-
+for verb in (preset.group, show.command, errors.command, deps.command):
+    main.add_command(verb)
 
 if __name__ == "__main__":
     guarded(main)()

@@ -70,6 +70,11 @@ def test_every_stage_is_one_short_file_under_its_own_name() -> None:
     assert list(graph_of(STAGES)["stages"]) == list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 
 
+def test_every_verb_is_one_short_file() -> None:
+    for path in (ROOT / "stages/__main__.py", *(ROOT / "stages/verbs").glob("*.py")):
+        assert len(path.read_text().splitlines()) < 80, path.name
+
+
 def test_no_file_is_over_500_lines() -> None:
     long = {
         path.name: count

@@ -1,0 +1,1 @@
+"""One file for each verb of `python -m stages`: it reads what stages and runs say of themselves."""
