@@ -1,0 +1,200 @@
+"""Every command and every example of README.md and docs/ is run, as it stands there."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import io
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets.config
+import pyarrow as pa
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stages.__main__ import main
+from tests.docs.blocks import (
+    PAGES,
+    Block,
+    bare,
+    blocks,
+    commands,
+    exists,
+    fragments,
+    inline_commands,
+    links,
+    text_of,
+)
+from tests.docs.place import RUN, STUDENT, Place
+from tests.hub_server import Hub
+from tests.workspace import ROOT
+from vcrd.io.parquet import read_table, shard_files
+
+_CHAIN = "tests/stages/test_chain.py::test_a_second_repro_runs_nothing"
+NOT_RUN = {
+    "make demo": ("minutes, and it installs; the chain is run by the test", _CHAIN),
+    "dvc repro": ("minutes", _CHAIN),
+    "xdg-open page.html": ("a browser", "tests/vcrd/test_inspect_page.py::test_a_run_is_told_side_by_side"),
+    "python -m stages show": (
+        "needs a report",
+        "tests/stages/test_chain.py::test_the_report_says_what_the_artefacts_say",
+    ),
+    "dvc repro --allow-missing train_student": (
+        "needs the entries of a whole run",
+        "tests/vcrd/test_hub_lock.py::test_a_fresh_clone_trains_from_what_it_pulls_with_one_command",
+    ),
+    "python -m stages.generate_rollouts --num-shards 8 --shard-index $SLURM_ARRAY_TASK_ID": (
+        "needs models and minutes",
+        "tests/stages/test_errors.py::test_a_job_array_makes_what_one_process_makes",
+    ),
+    "swift sft ...": ("not installed", "tests/vcrd/test_export_formats.py::test_ms_swift_gets_a_scale_for_each_token"),
+    "USE_V1=1 llamafactory-cli sft sft.yaml": (
+        "not installed",
+        "tests/vcrd/test_export_formats.py::test_llama_factory_gets_text_that_leads_back_to_the_ids",
+    ),
+}
+"""Commands (or, with ..., how they begin) that are not run here: why, and what runs what they do."""
+LANGUAGES = {"sh", "python", "text", "yaml"}
+EXAMPLES = [block for page in PAGES for block in blocks(page) if block.language == "python"]
+
+
+def left_out(command: str) -> str | None:
+    begins = (known for known in NOT_RUN if known.endswith("...") and command.startswith(known.removesuffix("...")))
+    return bare(command) if bare(command) in NOT_RUN else next(begins, None)
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    hub = Hub()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture(scope="module")
+def finished_place(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place.make(tmp_path_factory.mktemp("docs") / "clone", hub, finished=True)
+
+
+@pytest.fixture
+def place(finished_place: Place, tmp_path: Path) -> Place:
+    return finished_place.copy(tmp_path / "clone")
+
+
+def check(done: subprocess.CompletedProcess[str], block: Block) -> None:
+    assert done.returncode == 0, f"{block.place}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert block.output is None or done.stdout == block.output, block.place
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(item.language == "sh" for item in blocks(page))])
+def test_the_commands_of_a_page_do_what_it_says(page: str, place: Place, hub: Hub, tmp_path: Path) -> None:
+    for block in blocks(page):
+        if block.language == "sh":
+            wanted = [command for command in commands(block.text) if left_out(command) is None]
+            where = Place.make(tmp_path / "fresh", hub) if block.mark == "in a fresh clone" else place
+            check(where.bash("\n".join(wanted)), block)
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.place)
+def test_an_example_runs_and_prints_what_the_page_shows(
+    block: Block, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place.root)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(block.text, block.place, "exec"), {"__name__": "__main__", **given(block.text)})
+    assert block.output is None or said.getvalue() == block.output
+    if "save_model" in block.text:
+        before, after = (load_file(place.root / folder / "model.safetensors") for folder in (STUDENT, "distilled"))
+        assert before.keys() == after.keys()
+        assert any(not torch.equal(after[key], before[key]) for key in before)
+        assert all(torch.isfinite(value).all() for value in after.values())
+
+
+def given(text: str) -> dict[str, Any]:
+    """What an example takes for granted: the names that it reads and does not make."""
+    names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
+    made = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    wanted = {node.id for node in names} - made
+    found: dict[str, Any] = {}
+    if "token_weights" in wanted:
+        found |= {name: torch.ones(4) for name in ("token_weights", "cross_entropy_per_token", "labels")}
+    if "model" in wanted:
+        found["model"] = AutoModelForCausalLM.from_pretrained(ROOT / STUDENT)
+    if "tokenizer" in wanted:
+        found["tokenizer"] = AutoTokenizer.from_pretrained(ROOT / STUDENT)
+    if "table" in wanted:
+        found["table"] = pa.concat_tables(read_table(path) for path in shard_files(Path(RUN) / "training"))
+    return found
+
+
+def test_what_is_not_run_here_is_run_elsewhere() -> None:
+    everything = [command for page in PAGES for block in blocks(page) for command in commands(block.text)]
+    used = {left_out(command) for command in everything}
+    assert set(NOT_RUN) <= used
+    assert all(exists(where) for _, where in NOT_RUN.values())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_says_what_it_is_in(page: str) -> None:
+    assert {block.language for block in blocks(page)} <= LANGUAGES
+    assert text_of(page).count("```") == 2 * sum(1 + (block.output is not None) for block in blocks(page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_within_the_text_are_there(page: str) -> None:
+    for command in inline_commands(page):
+        program, *words = command.split()
+        if program == "make":
+            assert exists(f"Makefile: {words[0]}"), command
+        elif program == "vcrd":
+            assert not words or importlib.util.find_spec(f"vcrd.cli.{words[0]}"), command
+        elif program == "python" and words[1] == "stages":
+            asked = [word for word in words[2:] if word.isalpha() and word.islower()]
+            done = CliRunner().invoke(main, [*asked, "--help"])
+            assert done.exit_code == 0, command
+        elif program == "python" and "NAME" not in words[1]:
+            assert importlib.util.find_spec(words[1]), command
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    assert all((ROOT / link).exists() for link in links(page))
+
+
+def test_the_readme_links_every_page() -> None:
+    assert set(PAGES) - {"README.md"} <= set(links("README.md"))
+
+
+def test_the_page_of_parameters_is_what_the_stages_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert CliRunner().invoke(main, ["preset", "docs"]).stdout == text_of("docs/presets.md")
+
+
+def messages() -> str:
+    """All text in the code, with a gap where a value stands."""
+    found = []
+    for room in ("vcrd", "pipeline", "stages"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    found.append("".join(str(getattr(part, "value", "\0")) for part in node.values if part is not None))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+    return "\n".join(found)
+
+
+def test_every_message_that_is_explained_is_one_of_the_codes() -> None:
+    table = text_of("docs/troubleshooting.md").partition("## Messages")[2].partition("\n## ")[0]
+    cells = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `")]
+    assert len(cells) > 20
+    said = messages()
+    unknown = [part for cell in cells for part in fragments(cell) if part not in said]
+    assert not unknown
