@@ -106,7 +106,7 @@ def _one(hint: Any) -> str:
         return f"{_one(arguments[0])}, {_range(arguments[1:])}"
     if origin is typing.Literal:
         return ", ".join(str(choice) for choice in arguments)
-    if origin is list:
+    if origin in (list, tuple):
         return f"list of {_one(arguments[0])}s"
     if is_dataclass(hint):
         return "section"

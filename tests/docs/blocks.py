@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.workspace import ROOT
 
@@ -96,8 +95,8 @@ def fragments(cell: str) -> list[str]:
 
 
 def exists(where: str) -> bool:
-    """Whether `tests/FILE.py::test_name` or `Makefile: target` is there."""
+    """Whether `tests/FILE.py::test_name`, `tests/FILE.py::Class::test_name` or `Makefile: target` is there."""
     if where.startswith("Makefile: "):
         return re.search(rf"^{where.removeprefix('Makefile: ')}:", text_of("Makefile"), re.MULTILINE) is not None
-    file, _, name = where.partition("::")
-    return (ROOT / file).is_file() and f"\ndef {name}(" in Path(ROOT / file).read_text(encoding="utf-8")
+    file, *_, name = where.split("::")
+    return (ROOT / file).is_file() and re.search(rf"^ *def {name}\(", text_of(file), re.MULTILINE) is not None

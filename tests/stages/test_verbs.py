@@ -92,7 +92,9 @@ class Section:
     """Which."""
     names: list[str]
     """What they are called."""
-    inner: Inner | None
+    sizes: tuple[int, ...] = ()
+    """How large."""
+    inner: Inner | None = None
     """More."""
 
 
@@ -110,6 +112,7 @@ def test_ranges_and_docstrings_become_words() -> None:
         "section.count": ("null or integer, 1 to 9", "How many."),
         "section.kind": ("a, b", "Which."),
         "section.names": ("list of texts", "What they are called."),
+        "section.sizes": ("list of integers", "How large."),
         "section.inner": ("null or section", "More."),
         "section.inner.share": ("number, above 0.5 and below 1", "A share."),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ _floor = click.option(
     help="Local validity of steps that a rule proved wrong, before their labels are seen.",
 )
 _min_labels = click.option("--min-labels", type=click.IntRange(min=2), default=20, show_default=True)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _noisy = click.option("--noisy-labels", is_flag=True, help="Labels are estimates, of which some are wrong (EM).")
 
 
@@ -56,7 +58,14 @@ def command() -> None:
 
     Columns of evidence, any of which may be missing or hold nulls: score_* in (0, 1), rule (-1 invalid, 0 abstain, 1
     valid), successes and trials of Monte-Carlo completions (both or neither), position in [0, 1], domain, policy.
-    """
+
+    \b
+    vcrd reliability fit evidence.parquet --label sound --group problem_id -o model.json
+    vcrd reliability apply model.json evidence.parquet -o validity.parquet
+    vcrd reliability report validity.parquet --label sound --group problem_id -o report/
+
+    Exit codes: 0 done, 2 you can fix it (a file, a column, too few labels), 3 the data is bad.
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
 
 
 @command.command()
@@ -67,19 +76,27 @@ def command() -> None:
 @_floor
 @_min_labels
 @_noisy
+@_json
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The model (JSON).")
 def fit(
-    evidence: Path, label: str, group: str, l2: float, floor: float, min_labels: int, noisy_labels: bool, output: Path
+    evidence: Path,
+    label: str,
+    group: str,
+    l2: float,
+    floor: float,
+    min_labels: int,
+    noisy_labels: bool,
+    as_json: bool,
+    output: Path,
 ) -> None:
-    """Fit the maps on labelled steps."""
+    """Fit the maps on labelled steps.
+
+    \b
+    vcrd reliability fit evidence.parquet --label sound --group problem_id -o model.json
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     _, table = _read_labelled(evidence, label, group)
     params = ReliabilityParams(l2=l2, floor=floor, min_labels=min_labels, noisy_labels=noisy_labels)
-    known = table.labels[~np.isnan(table.labels)]
-    if len(known) < min_labels or known.min() == known.max():
-        raise ConfigError(
-            f"{evidence}: {len(known)} labels, {int(known.sum())} of them 1; at least {min_labels} (--min-labels) and "
-            "both kinds are needed"
-        )
+    known = _known_labels(table, min_labels, evidence)
     provenance = {
         "evidence": evidence.name,
         "evidence_sha256": sha256_file(evidence),
@@ -98,6 +115,10 @@ def fit(
         )
     judged = measure(cross_fitted(table, params, model.n0), table.labels, table.groups)
     write_json(output, {**model.as_json(), "cross_fitted": judged})
+    if as_json:
+        counts = {"labels": len(known), "groups": provenance["groups"]}
+        click.echo(json.dumps({"output": str(output), **counts, "cross_fitted": judged}))
+        return
     said = f"by maps of the other groups: {_told(judged)}"
     if not judged["n"]:
         said = "nothing could be cross-fitted, for that takes enough labels in other groups"
@@ -108,9 +129,14 @@ def fit(
 @command.command()
 @click.argument("model_file", metavar="MODEL.json", type=click.Path(path_type=Path))
 @_evidence
+@_json
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The rows with two more columns.")
-def apply(model_file: Path, evidence: Path, output: Path) -> None:
-    """Add local_validity and local_validity_sd to every row."""
+def apply(model_file: Path, evidence: Path, as_json: bool, output: Path) -> None:
+    """Add local_validity and local_validity_sd to every row.
+
+    \b
+    vcrd reliability apply model.json evidence.parquet -o validity.parquet
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     model = ReliabilityModel.from_json(read_json(model_file), file=model_file)
     rows = read_table(evidence)
     table = _table(rows, evidence)
@@ -120,7 +146,11 @@ def apply(model_file: Path, evidence: Path, output: Path) -> None:
             rows = rows.drop_columns([name])
         rows = rows.append_column(name, pa.array(values, pa.float64()))
     write_table(output, rows)
-    click.echo(f"{len(table)} rows -> {output}")
+    if as_json:
+        unseen = int(model.unseen(table).sum())
+        click.echo(json.dumps({"output": str(output), "rows": len(table), "unseen": unseen}))
+    else:
+        click.echo(f"{len(table)} rows -> {output}")
     _warn_unseen(model, table)
 
 
@@ -132,14 +162,26 @@ def apply(model_file: Path, evidence: Path, output: Path) -> None:
 @_floor
 @_min_labels
 @_noisy
+@_json
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the report.")
 def report(
-    evidence: Path, label: str, group: str, l2: float, floor: float, min_labels: int, noisy_labels: bool, output: Path
+    evidence: Path,
+    label: str,
+    group: str,
+    l2: float,
+    floor: float,
+    min_labels: int,
+    noisy_labels: bool,
+    as_json: bool,
+    output: Path,
 ) -> None:
     """Measure local_validity (where the rows have it), every single source as it is, and maps fitted on other groups.
 
+    \b
+    vcrd reliability report validity.parquet --label sound --group problem_id -o report/
+
     Writes report.json, reliability.csv and reliability.png. Intervals are 95 %, by a bootstrap over groups.
-    """
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     rows, table = _read_labelled(evidence, label, group)
     estimates = {_VALIDITY: _column(rows, _VALIDITY)} if _VALIDITY in rows.column_names else {}
     estimates |= raw_estimates(table.evidence)
@@ -155,10 +197,23 @@ def report(
         writer.writeheader()
         writer.writerows(bins)
     _draw(bins, output / "reliability.png")
+    if as_json:
+        click.echo(json.dumps({"output": str(output), "estimates": found}))
+        return
     width = max(len(name) for name in found)
     for name, judged in found.items():
         click.echo(f"{name:<{width}}  {_told(judged)}")
     click.echo(f"-> {output}")
+
+
+def _known_labels(table: LabelledTable, min_labels: int, evidence: Path) -> NDArray[np.float64]:
+    known = table.labels[~np.isnan(table.labels)]
+    if len(known) < min_labels or known.min() == known.max():
+        raise ConfigError(
+            f"{evidence}: {len(known)} labels, {int(known.sum())} of them 1; at least {min_labels} (--min-labels) and "
+            "both kinds are needed"
+        )
+    return known
 
 
 def _read_labelled(path: Path, label: str, group: str) -> tuple[pa.Table, LabelledTable]:

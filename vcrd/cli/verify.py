@@ -40,13 +40,20 @@ def _cores() -> int:
 @click.option(
     "--workers", type=click.IntRange(min=1), default=lambda: len(os.sched_getaffinity(0)), show_default="cores"
 )
-def command(source: Path, domain: str, output: Path, modulus: int | None, workers: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
+def command(source: Path, domain: str, output: Path, modulus: int | None, workers: int, as_json: bool) -> None:
     """Judge model outputs by rules.
+
+    \b
+    vcrd verify outputs.jsonl --domain math -o verdicts.jsonl
+    vcrd verify programs.jsonl.gz --domain code -o verdicts.jsonl --json | jq .verdicts
 
     Rows in: id, prompt, reference, response, and steps (a list of strings) where they are not to be cut by the domain's
     rules. Rows out, in the same order: id, verdict, reason, steps (text, verdict, reason); for instructions also each
     instruction (id, strict, loose, reason). A row that cannot be read is in OUTPUT.rejects.jsonl, with its reason.
-    """
+
+    Exit codes: 0 done, 2 you can fix it (a file, the sandbox), 3 no row could be read.
+    """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     total = sum(1 for _ in read_file_rows(source))
     counts: Counter[str] = Counter()
     rejects: list[dict[str, Any]] = []
@@ -63,10 +70,18 @@ def command(source: Path, domain: str, output: Path, modulus: int | None, worker
 
     atomic_write(output, write)
     _write_rejects(output, rejects)
-    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
-    click.echo(f"{total} rows: {told}; {len(rejects)} rejected -> {output}")
+    _tell(total, counts, len(rejects), output, as_json)
     if rejects and not counts:
         raise SchemaError(f"no row could be read; the first: {rejects[0]['error']}", file=source)
+
+
+def _tell(total: int, counts: Counter[str], rejected: int, output: Path, as_json: bool) -> None:
+    verdicts = dict(sorted(counts.items()))
+    if as_json:
+        click.echo(json.dumps({"output": str(output), "rows": total, "verdicts": verdicts, "rejected": rejected}))
+        return
+    told = ", ".join(f"{count} {name}" for name, count in verdicts.items()) or "none"
+    click.echo(f"{total} rows: {told}; {rejected} rejected -> {output}")
 
 
 def _judge_all(rows: Iterable[SourceRow], domain: str, modulus: int | None, workers: int) -> Iterator[dict[str, Any]]:
