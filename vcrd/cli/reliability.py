@@ -207,7 +207,7 @@ def report(
 
 
 def _known_labels(table: LabelledTable, min_labels: int, evidence: Path) -> NDArray[np.float64]:
-    known = table.labels[~np.isnan(table.labels)]
+    known = np.asarray(table.labels[~np.isnan(table.labels)])
     if len(known) < min_labels or known.min() == known.max():
         raise ConfigError(
             f"{evidence}: {len(known)} labels, {int(known.sum())} of them 1; at least {min_labels} (--min-labels) and "
