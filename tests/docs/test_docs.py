@@ -8,6 +8,7 @@ import importlib.util
 import io
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,15 @@ NOT_RUN = {
 }
 """Commands (or, with ..., how they begin) that are not run here: why, and what runs what they do."""
 LANGUAGES = {"sh", "python", "text", "yaml"}
+Ran = tuple[Block, subprocess.CompletedProcess[str]]
+_SLOWEST = "docs/trainers.md"
+
+
+def shell_blocks(page: str) -> list[Block]:
+    return [block for block in blocks(page) if block.language == "sh"]
+
+
+SHELL_PAGES = [page for page in PAGES if shell_blocks(page)]
 EXAMPLES = [block for page in PAGES for block in blocks(page) if block.language == "python"]
 
 
@@ -91,18 +101,31 @@ def place(finished_place: Place, tmp_path: Path) -> Place:
     return finished_place.copy(tmp_path / "clone")
 
 
-def check(done: subprocess.CompletedProcess[str], block: Block) -> None:
-    assert done.returncode == 0, f"{block.place}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert block.output is None or done.stdout == block.output, block.place
+@pytest.fixture(scope="module")
+def ran(finished_place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[list[Ran]]]:
+    """The shell blocks of every page, run one after another; two pages at a time, for each has a clone of its own."""
 
-
-@pytest.mark.parametrize("page", [page for page in PAGES if any(item.language == "sh" for item in blocks(page))])
-def test_the_commands_of_a_page_do_what_it_says(page: str, place: Place, hub: Hub, tmp_path: Path) -> None:
-    for block in blocks(page):
-        if block.language == "sh":
+    def run(page: str) -> list[Ran]:
+        folder = tmp_path_factory.mktemp("page")
+        clone, done = finished_place.copy(folder / "clone"), []
+        for block in shell_blocks(page):
             wanted = [command for command in commands(block.text) if left_out(command) is None]
-            where = Place.make(tmp_path / "fresh", hub) if block.mark == "in a fresh clone" else place
-            check(where.bash("\n".join(wanted)), block)
+            is_fresh = block.mark == "in a fresh clone"
+            where = Place.make(folder / "fresh", finished_place.hub) if is_fresh else clone
+            done.append((block, where.bash("\n".join(wanted))))
+            if done[-1][1].returncode:
+                break
+        return done
+
+    with ThreadPoolExecutor(2) as pool:
+        return {page: pool.submit(run, page) for page in sorted(SHELL_PAGES, key=lambda page: page != _SLOWEST)}
+
+
+@pytest.mark.parametrize("page", SHELL_PAGES)
+def test_the_commands_of_a_page_do_what_it_says(page: str, ran: dict[str, Future[list[Ran]]]) -> None:
+    for block, done in ran[page].result():
+        assert done.returncode == 0, f"{block.place}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert block.output is None or done.stdout == block.output, block.place
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: block.place)
