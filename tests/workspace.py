@@ -25,15 +25,6 @@ _SMALL = {
     "completions.budget_per_rollout": "8",
     "train.epochs": "1",
 }
-ENVIRONMENT = {
-    **os.environ,
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "HF_HUB_OFFLINE": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "DVC_NO_ANALYTICS": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
-"""Commands of this interpreter's environment first, nothing of the hub, no spinning threads."""
 
 
 class Workspace:
@@ -51,9 +42,21 @@ class Workspace:
                 shutil.copyfile(ROOT / part, target)
         self.check("dvc", "config", "--local", "core.no_scm", "true")
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Commands of this interpreter's environment first, nothing of the hub, no spinning threads."""
+        return {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HF_HUB_OFFLINE": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "DVC_NO_ANALYTICS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command here; `python` is this interpreter."""
-        return subprocess.run(command, cwd=self.root, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
+        return subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=900)
 
     def check(self, *command: str) -> str:
         """Run a command that must succeed, and return what it said."""

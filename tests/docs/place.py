@@ -15,7 +15,7 @@ from pipeline.layout import Layout
 from pipeline.shards import write_rejects
 from tests.hub_server import TOKEN, Hub
 from tests.vcrd.made_run import make_run
-from tests.workspace import ENVIRONMENT, ROOT, Workspace
+from tests.workspace import ROOT, Workspace
 from vcrd.io.files import write_json
 from vcrd.io.rejects import reject
 
@@ -27,13 +27,17 @@ _PARTS = ("Makefile", "README.md", "docs")
 class Place:
     """A clone of the project; its `.venv/bin` holds the commands, as a user's does."""
 
-    root: Path
+    workspace: Workspace
     hub: Hub
+
+    @property
+    def root(self) -> Path:
+        return self.workspace.root
 
     @classmethod
     def make(cls, root: Path, hub: Hub, *, finished: bool = False) -> Place:
         """Make one, with a finished run in it where that is asked."""
-        Workspace(root)
+        workspace = Workspace(root)
         for part in _PARTS:
             (root / part).symlink_to(ROOT / part)
         shutil.copyfile(ROOT / "presets/demo-math.yaml", root / "params.yaml")
@@ -41,18 +45,18 @@ class Place:
         _write_inputs(root)
         if finished:
             _write_run(root)
-        return cls(root, hub)
+        return cls(workspace, hub)
 
     def copy(self, root: Path) -> Place:
         """Copy all of it."""
-        shutil.copytree(self.root, root, symlinks=True)
-        return Place(root, self.hub)
+        return Place(self.workspace.copy(root), self.hub)
 
     def bash(self, commands: str) -> subprocess.CompletedProcess[str]:
         """Run commands here; the first that fails ends them and is named."""
         script = "set -e -o pipefail\ntrap 'echo \"failed: $BASH_COMMAND\" >&2' ERR\n" + commands
-        environment = ENVIRONMENT | {
-            "PATH": f".venv/bin:{ENVIRONMENT['PATH']}",
+        environment = self.workspace.environment
+        environment |= {
+            "PATH": f".venv/bin:{environment['PATH']}",
             "HF_ENDPOINT": self.hub.url,
             "HF_HOME": str(self.root / ".home"),
             "HF_TOKEN": TOKEN,
@@ -64,7 +68,7 @@ class Place:
             "SLURM_ARRAY_TASK_ID": "3",
         }
         return subprocess.run(
-            ["bash", "-c", script], cwd=self.root, env=environment, capture_output=True, text=True, timeout=300
+            ["bash", "-c", script], cwd=self.root, env=environment, capture_output=True, text=True, timeout=600
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.workspace import ENVIRONMENT, Workspace
+from tests.workspace import Workspace
 
 KILLS = 20
 ATTEMPTS = 60
@@ -42,7 +42,7 @@ def cmdline(process: psutil.Process) -> list[str]:
 def kill_once(run: Workspace, rng: random.Random, log: Path) -> str | None:
     """Start the chain, let it come to work, and kill one of its processes; None where it ended before."""
     with log.open("w") as file:
-        started = subprocess.Popen(["dvc", "repro"], cwd=run.root, env=ENVIRONMENT, stdout=file, stderr=file)
+        started = subprocess.Popen(["dvc", "repro"], cwd=run.root, env=run.environment, stdout=file, stderr=file)
     wanted = rng.choice(["dvc", "stage", "engine"])
     stages = rng.choice([1, 1, 2])
     while log.read_text().count("Running stage") < stages and started.poll() is None:
