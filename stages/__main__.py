@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import click
 import yaml
 
 from pipeline.cli import guarded, load_settings, stages_of
-from pipeline.graph import check_graph, write_graph
+from pipeline.graph import check_graph, stage_order, write_graph
 from pipeline.layout import Layout
 from pipeline.params import parse_settings, read_yaml, sections_of, set_values
+from pipeline.timings import read_times, time_figures, times_text
 from vcrd.errors import ConfigError, did_you_mean
 from vcrd.io.files import read_json, write_text
 from vcrd.io.parquet import read_table
@@ -79,10 +81,20 @@ def use_preset(name: str, changes: tuple[str, ...], keep: bool) -> None:
 
 
 @main.command()
-def show() -> None:
+@click.option("--timings", is_flag=True, help="How long each stage took, from .vcrd/timings; outputs hold no times.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: all figures; with --timings these alone.")
+def show(timings: bool, as_json: bool) -> None:
     """Print the figures of the active run."""
-    folder = Layout(load_settings(PARAMS, "stages").preset).folder("report")
-    click.echo(as_text(read_json(folder / SUMMARY), folder / PAGE))
+    layout = Layout(load_settings(PARAMS, "stages").preset)
+    path = layout.folder("report") / SUMMARY
+    if timings:
+        tokens = read_json(path).get("tokens", []) if path.is_file() else []
+        learned = {item["stage"]: item["trained"] for item in tokens}
+        times = read_times(layout, stage_order(stages_of("stages")), learned)
+        click.echo(json.dumps(time_figures(times), indent=2) if as_json else times_text(times))
+    else:
+        figures = read_json(path)
+        click.echo(json.dumps(figures, indent=2) if as_json else as_text(figures, layout.folder("report") / PAGE))
 
 
 @main.command()
