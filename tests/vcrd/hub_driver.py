@@ -1,15 +1,17 @@
 """Runs `vcrd` commands, each in a process of its own that starts in no time, as all is imported before it is forked.
 
 python -m tests.vcrd.hub_driver
-in:  {"command": ["push", ...], "cwd": "..."}     a line each
+in:  {"command": ["push", ...], "cwd": "...", "renames": null}     a line each; SIGKILL as soon as so many are done
 out: {"pid": 7}, then {"rc": 0, "out": "..."}     rc is minus the signal where it was killed
 """
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 
 import jinja2  # noqa: F401
 import yaml  # noqa: F401
@@ -19,6 +21,21 @@ from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 
 from vcrd.cli import card, main, pull, push, validate  # noqa: F401
+
+
+def die_at(renames: int) -> None:
+    """Let this process get SIGKILL when it has renamed so many paths, or is about to rename the first one."""
+    rename, done = Path.rename, 0
+
+    def dying(path: Path, target: Path) -> Path:
+        nonlocal done
+        renamed = rename(path, target) if renames else path
+        done += 1
+        if done >= renames:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return renamed
+
+    Path.rename = dying  # type: ignore[method-assign]
 
 
 def run(command: list[str], cwd: str, output: str) -> None:
@@ -54,6 +71,8 @@ if __name__ == "__main__":
         with tempfile.NamedTemporaryFile() as output:
             pid = os.fork()
             if pid == 0:
+                if asked["renames"] is not None:
+                    die_at(asked["renames"])
                 run(asked["command"], asked["cwd"], output.name)
             print(json.dumps({"pid": pid}), flush=True)  # noqa: T201
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
