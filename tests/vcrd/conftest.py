@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def user(hub: Hub, waiting_user: User) -> User:
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody may change."""
     return make_run(tmp_path_factory.mktemp(request.param) / "made", signal=request.param)
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A run of one's own."""
+    shutil.copytree(made, tmp_path / "run")
+    return tmp_path / "run"
 
 
 @pytest.fixture
