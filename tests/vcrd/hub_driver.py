@@ -2,6 +2,7 @@
 
 python -m tests.vcrd.hub_driver
 in:  {"command": ["push", ...], "cwd": "...", "renames": null}     a line each; SIGKILL as soon as so many are done
+     the command load ORG/NAME CACHE prints what load_dataset makes of each config of a data set on the Hub
 out: {"pid": 7}, then {"rc": 0, "out": "..."}     rc is minus the signal where it was killed
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import jinja2  # noqa: F401
 import yaml  # noqa: F401
-from datasets import info, splits  # noqa: F401
+from datasets import disable_progress_bars, get_dataset_config_names, info, load_dataset, splits  # noqa: F401
 from huggingface_hub import CommitOperationAdd, DatasetCardData, HfApi  # noqa: F401
 from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
@@ -38,6 +39,15 @@ def die_at(renames: int) -> None:
     Path.rename = dying  # type: ignore[method-assign]
 
 
+def load(repo: str, cache: str) -> None:
+    disable_progress_bars()
+    found = {}
+    for name in get_dataset_config_names(repo):
+        loaded = load_dataset(repo, name, split="train", cache_dir=cache)
+        found[name] = {"features": str(loaded.features), "rows": loaded.to_list()}
+    print(json.dumps(found, default=repr))  # noqa: T201
+
+
 def run(command: list[str], cwd: str, output: str) -> None:
     with open(output, "wb") as file:  # noqa: PTH123
         os.dup2(file.fileno(), 1)
@@ -46,7 +56,7 @@ def run(command: list[str], cwd: str, output: str) -> None:
     sys.argv = ["vcrd", *command]
     code = 0
     try:
-        main()
+        load(*command[1:]) if command[0] == "load" else main()
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else 1
     except BaseException:

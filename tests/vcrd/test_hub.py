@@ -31,11 +31,15 @@ def test_a_round_trip_gives_the_same_bytes_and_load_dataset_the_same_rows(
     card = DatasetCard.load(tmp_path / "pulled" / CARD)
     configs = {item["config_name"] for item in card.data["configs"]}
     assert configs == {path.name for path in made.iterdir()}
+    from_hub = json.loads(user.check("load", REPO, tmp_path / "from-hub").splitlines()[-1])
+    assert set(from_hub) == configs
     for name in configs:
-        table = [read_table(path) for path in shard_files(made / name)]
+        tables = [read_table(path) for path in shard_files(made / name)]
+        rows = [row for part in tables for row in part.to_pylist()]
+        features = Features.from_arrow_schema(tables[0].schema.remove_metadata())
         loaded = load_dataset(str(tmp_path / "pulled"), name, split="train", cache_dir=str(tmp_path / "cache"))
-        assert loaded.features == Features.from_arrow_schema(table[0].schema.remove_metadata())
-        assert loaded.to_list() == [row for part in table for row in part.to_pylist()]
+        assert (loaded.features, loaded.to_list()) == (features, rows)
+        assert from_hub[name] == {"features": str(features), "rows": json.loads(json.dumps(rows, default=repr))}
     default = load_dataset_builder(str(tmp_path / "pulled"), cache_dir=str(tmp_path / "cache"))
     assert default.config.name == TRAINING.name
     assert "holds" in user.check("validate", tmp_path / "pulled")
