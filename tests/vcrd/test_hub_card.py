@@ -17,6 +17,7 @@ from tests.vcrd.made_run import make_run, mend_manifest, rewrite
 from vcrd.hub.columns import COLUMNS, ROWS
 from vcrd.hub.edits import START, keep_edits, marked
 from vcrd.hub.index import CARD
+from vcrd.io.files import fingerprint
 from vcrd.io.manifest import read_manifest, write_manifest
 from vcrd.io.parquet import shard_files
 from vcrd.records import ARTEFACTS, COMPACT_TRAINING_SCHEMA, TRAINING
@@ -137,7 +138,8 @@ def test_a_card_tells_no_path_no_name_and_no_secret_of_whoever_made_it(hub: Hub,
     }
     manifest = read_manifest(small_run / "training")
     provenance = {**manifest.provenance, "params": {**manifest.provenance["params"], "problems": told}}
-    write_manifest(small_run / "training", replace(manifest, provenance=provenance))
+    entries = [replace(entry, fingerprint=fingerprint(provenance)[:16]) for entry in manifest.files]
+    write_manifest(small_run / "training", replace(manifest, provenance=provenance, files=entries))
     rewrite(
         shard_files(small_run / "models")[0], lambda rows: [{**row, "name": "/home/ada/models/tiny"} for row in rows]
     )
@@ -151,3 +153,8 @@ def test_a_card_tells_no_path_no_name_and_no_secret_of_whoever_made_it(hub: Hub,
         assert word not in card, word
     for word in ("own.jsonl", "https://host/v1", "{prompt}", "/no_think", "max_tokens: 96", "| tiny |", "see ~/x and"):
         assert word in card, word
+    told = json.loads(user.check("push", small_run, REPO, "--json").splitlines()[-1])
+    assert hub.files(REPO)[CARD].decode() == card.replace("org/name", REPO).replace(
+        "pretty_name: name", "pretty_name: made"
+    )
+    assert told["telling"] == ["models/*.parquet", "training/_manifest.json"]
