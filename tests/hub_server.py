@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 LARGE = (".parquet", ".png")
@@ -163,7 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
             name = self._name(urlsplit(self.path).path.strip("/").split("/"))
             self._send(200, {"id": name, "sha": found[0], "private": repo.private, "siblings": []})
         elif verb == "tree":
-            self._send(200, [_info(path, *found[1][path]) for path in sorted(found[1])])
+            asked = parse_qs(urlsplit(self.path).query).get("recursive", ["false"])
+            listed = _listing(found[1], unquote("/".join(parts[2:])), recursive=asked[0].lower() in ("true", "1"))
+            if not listed and len(parts) > 2:
+                return self._refuse(404, "EntryNotFound")
+            self._send(200, listed)
         elif verb == "paths-info":
             paths = parse_qs(body.decode())["paths"]
             self._send(200, [_info(path, *found[1][path]) for path in paths if path in found[1]])
@@ -194,7 +199,9 @@ class _Handler(BaseHTTPRequestHandler):
                 tree[value["path"]] = ("lfs", self.hub.objects[value["oid"]])
             elif key == "deletedFile":
                 del tree[value["path"]]
-        oid = hashlib.sha1(f"{head}{sorted(tree)}{len(repo.commits)}".encode()).hexdigest()
+        # A client may take a file of a commit that it has seen from its cache, so that no two may have one name.
+        content = [(path, git_digest(data)) for path, (_, data) in sorted(tree.items())]
+        oid = hashlib.sha1(f"{head}{content}{len(repo.commits)}".encode()).hexdigest()
         repo.commits.append((oid, tree))
         url = f"{self.hub.url}/datasets/{self._name(self.path.strip('/').split('/'))}/commit/{oid}"
         return self._send(200, {"success": True, "commitOid": oid, "commitUrl": url})
@@ -215,6 +222,16 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
             return self._send(206, data[int(start) :], **headers)
         return self._send(200, data, **headers)
+
+
+def _listing(tree: Tree, folder: str, *, recursive: bool) -> list[dict]:
+    """What lies in a folder; of all that is below it, or of the next level alone."""
+    under = PurePosixPath(folder)
+    files = [path for path in map(PurePosixPath, sorted(tree)) if path.is_relative_to(under)]
+    folders = sorted({parent for path in files for parent in path.parents if under in parent.parents})
+    listed = [{"type": "directory", "path": str(path), "size": 0, "oid": "0" * 40} for path in folders]
+    listed += [_info(str(path), *tree[str(path)]) for path in files]
+    return [item for item in listed if recursive or PurePosixPath(item["path"]).parent == under]
 
 
 def _info(path: str, mode: str, data: bytes) -> dict:

@@ -1,24 +1,51 @@
 """Runs `vcrd` commands, each in a process of its own that starts in no time, as all is imported before it is forked.
 
 python -m tests.vcrd.hub_driver
-in:  {"command": ["push", ...], "cwd": "..."}     a line each
+in:  {"command": ["push", ...], "cwd": "...", "renames": null}     a line each; SIGKILL as soon as so many are done
+     the command load ORG/NAME CACHE prints what load_dataset makes of each config of a data set on the Hub
 out: {"pid": 7}, then {"rc": 0, "out": "..."}     rc is minus the signal where it was killed
 """
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 
 import jinja2  # noqa: F401
 import yaml  # noqa: F401
-from datasets import info, splits  # noqa: F401
+from datasets import disable_progress_bars, get_dataset_config_names, info, load_dataset, splits  # noqa: F401
 from huggingface_hub import CommitOperationAdd, DatasetCardData, HfApi  # noqa: F401
 from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 
 from vcrd.cli import card, main, pull, push, validate  # noqa: F401
+
+
+def die_at(renames: int) -> None:
+    """Let this process get SIGKILL when it has renamed so many paths, or is about to rename the first one."""
+    rename, done = Path.rename, 0
+
+    def dying(path: Path, target: Path) -> Path:
+        nonlocal done
+        renamed = rename(path, target) if renames else path
+        done += 1
+        if done >= renames:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return renamed
+
+    Path.rename = dying  # type: ignore[method-assign]
+
+
+def load(repo: str, cache: str) -> None:
+    disable_progress_bars()
+    found = {}
+    for name in get_dataset_config_names(repo):
+        loaded = load_dataset(repo, name, split="train", cache_dir=cache)
+        found[name] = {"features": str(loaded.features), "rows": loaded.to_list()}
+    print(json.dumps(found, default=repr))  # noqa: T201
 
 
 def run(command: list[str], cwd: str, output: str) -> None:
@@ -29,7 +56,7 @@ def run(command: list[str], cwd: str, output: str) -> None:
     sys.argv = ["vcrd", *command]
     code = 0
     try:
-        main()
+        load(*command[1:]) if command[0] == "load" else main()
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else 1
     except BaseException:
@@ -54,6 +81,8 @@ if __name__ == "__main__":
         with tempfile.NamedTemporaryFile() as output:
             pid = os.fork()
             if pid == 0:
+                if asked["renames"] is not None:
+                    die_at(asked["renames"])
                 run(asked["command"], asked["cwd"], output.name)
             print(json.dumps({"pid": pid}), flush=True)  # noqa: T201
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -18,6 +18,10 @@ from tests.workspace import ROOT
 Hook = Callable[[str, str], None]
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @dataclass(frozen=True)
 class Done:
     rc: int
@@ -60,10 +64,14 @@ class User:
         *command: object,
         cwd: Path = ROOT,
         kill_at: int | None = None,
+        kill_at_renames: int | None = None,
         moment: str = "before",
         also: Hook | None = None,
     ) -> Done:
-        """Run a command; with `kill_at` its process gets SIGKILL when that many requests have reached the Hub."""
+        """Run a command; with `kill_at` its process gets SIGKILL when that many requests have reached the Hub.
+
+        With `kill_at_renames` it gets SIGKILL when it has renamed that many paths, or for 0 is about to rename one.
+        """
         seen: list[str] = []
         pid: list[int] = []
         started = threading.Event()
@@ -79,7 +87,7 @@ class User:
 
         self._hub.hook = kill
         try:
-            self._write({"command": [str(part) for part in command], "cwd": str(cwd)})
+            self._write({"command": [str(part) for part in command], "cwd": str(cwd), "renames": kill_at_renames})
             pid.append(self._read()["pid"])
             started.set()
             found = self._read()

@@ -21,7 +21,15 @@ _DOMAINS = ("math", "code", "instructions")
 Text = Callable[[str], str]
 
 
-def make_page(problems: int, *, rollouts: int = 2, steps: int = 5, tokens: int = 60, text: Text = str) -> Page:
+def make_page(
+    problems: int,
+    *,
+    rollouts: int = 2,
+    steps: int = 5,
+    tokens: int = 60,
+    text: Text = str,
+    targets: Sequence[str] = ("student", "teacher"),
+) -> Page:
     """A page of `problems * rollouts * steps` examples, every text of which goes through `text`."""
     rng = random.Random(problems)
 
@@ -42,12 +50,12 @@ def make_page(problems: int, *, rollouts: int = 2, steps: int = 5, tokens: int =
     def prefix(rollout_id: str, index: int) -> PrefixView:
         words = {name: rng.choices(_WORDS, k=tokens) for name in ("student", "teacher")}
         student, teacher = (step(words[name]) for name in ("student", "teacher"))
-        target = rng.choice(["student", "teacher"])
+        target = rng.choice(targets)
         return PrefixView(
             id=text(f"{rollout_id}/s{index}"),
             index=index,
             target=target,
-            tokens=[text(word) for word in words[target]],
+            tokens=[text(word) for word in words.get(target, [])],
             weights=[round(rng.random() * 2, 3)] * tokens,
             strength=rng.random(),
             gap=round((teacher.validity or 0) - (student.validity or 0), 6),

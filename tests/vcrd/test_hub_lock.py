@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,20 +39,6 @@ ORDER = {
     "training": ["validity"],
     "student": ["training", "models"],
 }
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
-
-
-@pytest.fixture
-def user(hub: Hub, tmp_path: Path) -> Iterator[User]:
-    user = User(hub, tmp_path / "home")
-    yield user
-    user.close()
 
 
 def fresh_clone(root: Path) -> Path:
@@ -146,15 +131,34 @@ def test_elsewhere_no_entries_are_restored(user: User, tmp_path: Path) -> None:
     assert not (tmp_path / "dvc.lock").exists()
 
 
-def test_entries_that_write_elsewhere_are_not_restored(hub: Hub, user: User, tmp_path: Path) -> None:
-    pushed_run(user, tmp_path / "first")
+def put_lock(hub: Hub, lock: object) -> None:
+    """Put another lock file in the place of the one that was pushed, with an index that fits."""
     tree = hub.repos[REPO].commits[-1][1]
-    lock = yaml.safe_load(tree["lock.yaml"][1])
-    lock["stages"]["theirs"] = {"cmd": "true", "outs": [{"path": "data/yours"}]}
     changed = yaml.safe_dump(lock).encode()
     index = json.loads(tree["vcrd.json"][1])
     index["files"]["lock.yaml"] = {"sha256": hashlib.sha256(changed).hexdigest(), "size": len(changed)}
     tree |= {"lock.yaml": ("regular", changed), "vcrd.json": ("regular", json.dumps(index).encode())}
+
+
+def test_entries_that_write_elsewhere_are_not_restored(hub: Hub, user: User, tmp_path: Path) -> None:
+    pushed_run(user, tmp_path / "first")
+    lock = yaml.safe_load(hub.files(REPO)["lock.yaml"])
+    lock["stages"]["theirs"] = {"cmd": "true", "outs": [{"path": "data/yours"}]}
+    put_lock(hub, lock)
     other = fresh_clone(tmp_path / "other")
     user.check("pull", REPO, "data/made", cwd=other)
     assert set(yaml.safe_load((other / "dvc.lock").read_text())["stages"]) == set(ORDER) - {"student"}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [None, [], {"deps": None}, {"outs": ["x"]}, {"outs": [{}]}, {"params": {"params.yaml": {5: 1}}}, {"params": []}],
+)
+def test_a_lock_file_that_is_none_is_found_before_the_folder_appears(
+    hub: Hub, user: User, tmp_path: Path, entry: object
+) -> None:
+    pushed_run(user, tmp_path / "first")
+    put_lock(hub, {"schema": "2.0", "stages": {"theirs": entry}})
+    done = user.vcrd("pull", REPO, tmp_path / "other")
+    assert (done.rc, "lock.yaml: expected an entry for each stage" in done.out) == (3, True), done.out
+    assert not (tmp_path / "other").exists()

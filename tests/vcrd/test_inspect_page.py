@@ -203,6 +203,20 @@ def test_a_hostile_corpus_renders_as_text(browser: Browser, hostile: Path, size:
     assert hostile_elements == set(browser.evaluate(made))
 
 
+@pytest.mark.parametrize("name", ["__proto__", "constructor", "toString"])
+def test_a_name_that_every_object_of_the_browser_has_is_text(browser: Browser, tmp_path: Path, name: str) -> None:
+    made = make_page(2, rollouts=1, steps=2, tokens=3, text=lambda text: name, targets=[name])
+    write_page(tmp_path / "page.html", made)
+    open_at(browser, tmp_path / "page.html", DESK)
+    choose(browser, listed="prefixes", domain=name, order="domain")
+    assert status(browser) == "4 of 4 prefixes"
+    shown = browser.evaluate("document.body.innerText")
+    assert f"Target\n{name}" in shown
+    assert f"Domain\n{name}" in shown
+    assert not [word for word in ("native code", "[object", "function", "undefined", "NaN") if word in shown]
+    assert browser.problems == []
+
+
 def test_a_line_of_a_megabyte_is_shown_in_parts(browser: Browser, tmp_path: Path) -> None:
     line = "x" * 999_999 + "<"
     write_page(tmp_path / "page.html", make_page(1, rollouts=1, steps=1, tokens=3, text=lambda text: f"{text} {line}"))

@@ -20,11 +20,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vcrd.export.rows import RowView, list_column, list_lengths, pieces, without_weightless
+from vcrd.export.rows import pieces, without_weightless
 from vcrd.export.target import Target
 from vcrd.io.parquet import write_table
 from vcrd.io.rejects import Reject
 from vcrd.records import IGNORED
+from vcrd.rows import TokenView, list_column
+from vcrd.storage.rows import lengths_of
 
 PADDING = -1e9
 _PIECE = 1 << 20  # tokens: every one gets k places in memory, where ours has them on the step alone
@@ -56,56 +58,56 @@ class _AxolotlWriter:
 
 
 def _as_targets(table: pa.Table) -> pa.Table:
-    view = RowView(table)
-    ids_NK, logprobs_NK, mask_NK = _candidates(table, view.active_N)
-    ends_R = pa.array(np.concatenate([[0], np.cumsum(list_lengths(table, "input_ids"))]).astype(np.int32))
-    last_N = view.left_N == 1
+    view = TokenView(table)
+    ids_TK, logprobs_TK, mask_TK = _candidates(table, view.active_T)
+    ends_R = pa.array(view.starts_R1.astype(np.int32))
+    last_T = view.left_T == 1
 
-    def tokens(values_N: NDArray[Any]) -> pa.ListArray:
-        return pa.ListArray.from_arrays(ends_R, pa.array(values_N))
+    def tokens(values_T: NDArray[Any]) -> pa.ListArray:
+        return pa.ListArray.from_arrays(ends_R, pa.array(values_T))
 
-    def targets(values_NK: NDArray[Any], filler: float) -> pa.ListArray:
-        values_NK = np.roll(values_NK, -1, axis=0)
-        values_NK[last_N] = filler
-        n, k = values_NK.shape
+    def targets(values_TK: NDArray[Any], filler: float) -> pa.ListArray:
+        values_TK = np.roll(values_TK, -1, axis=0)
+        values_TK[last_T] = filler
+        n, k = values_TK.shape
         inner = pa.ListArray.from_arrays(
-            pa.array(np.arange(n + 1, dtype=np.int32) * np.int32(k)), pa.array(values_NK.ravel())
+            pa.array(np.arange(n + 1, dtype=np.int32) * np.int32(k)), pa.array(values_TK.ravel())
         )
         return pa.ListArray.from_arrays(ends_R, inner)
 
     columns = [
-        tokens(view.ids_N),
-        tokens(np.ones(len(view.row_N), np.int8)),
-        tokens(np.where(view.active_N, view.labels_N, IGNORED)),
-        targets(ids_NK, 0),
-        targets(logprobs_NK, PADDING),
-        targets(mask_NK, 0),
+        tokens(view.ids_T),
+        tokens(np.ones(len(view.row_T), np.int8)),
+        tokens(np.where(view.active_T, view.labels_T, IGNORED)),
+        targets(ids_TK, 0),
+        targets(logprobs_TK, PADDING),
+        targets(mask_TK, 0),
     ]
     return pa.Table.from_arrays(
         [column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
     )
 
 
-def _candidates(table: pa.Table, active_N: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _candidates(table: pa.Table, active_T: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return ids, log-probabilities normalised over the candidates, and mask, [N, K], target-aligned."""
     inner = list_column(table, "teacher_topk_ids").flatten()
-    counts_N = np.asarray(inner.value_lengths().fill_null(0), np.int64)
-    k = max(int(counts_N.max(initial=0)), 1)
-    place_N = np.repeat(np.arange(len(counts_N)), counts_N)
-    rank_N = np.arange(counts_N.sum()) - np.repeat(np.cumsum(counts_N) - counts_N, counts_N)
-    ids_NK = np.zeros((len(counts_N), k), np.int32)
-    logprobs_NK = np.full((len(counts_N), k), -np.inf, np.float32)
-    ids_NK[place_N, rank_N] = np.asarray(inner.flatten())
-    logprobs_NK[place_N, rank_N] = np.asarray(list_column(table, "teacher_topk_logprobs").flatten().flatten())
-    mask_NK = np.isfinite(logprobs_NK) & (ids_NK >= 0) & active_N[:, None]
-    kept_NK = np.where(mask_NK, logprobs_NK, -np.inf)
-    top_N1 = np.where(mask_NK.any(1, keepdims=True), kept_NK.max(1, keepdims=True), np.float32(0))
-    total_N1 = np.exp(kept_NK - top_N1).sum(1, keepdims=True)
-    normal_NK = logprobs_NK - top_N1 - np.log(np.where(total_N1 > 0, total_N1, 1))
+    counts_T = lengths_of(inner)
+    k = max(int(counts_T.max(initial=0)), 1)
+    place_T = np.repeat(np.arange(len(counts_T)), counts_T)
+    rank_T = np.arange(counts_T.sum()) - np.repeat(np.cumsum(counts_T) - counts_T, counts_T)
+    ids_TK = np.zeros((len(counts_T), k), np.int32)
+    logprobs_TK = np.full((len(counts_T), k), -np.inf, np.float32)
+    ids_TK[place_T, rank_T] = np.asarray(inner.flatten())
+    logprobs_TK[place_T, rank_T] = np.asarray(list_column(table, "teacher_topk_logprobs").flatten().flatten())
+    mask_TK = np.isfinite(logprobs_TK) & (ids_TK >= 0) & active_T[:, None]
+    kept_TK = np.where(mask_TK, logprobs_TK, -np.inf)
+    top_T1 = np.where(mask_TK.any(1, keepdims=True), kept_TK.max(1, keepdims=True), np.float32(0))
+    total_T1 = np.exp(kept_TK - top_T1).sum(1, keepdims=True)
+    normal_TK = logprobs_TK - top_T1 - np.log(np.where(total_T1 > 0, total_T1, 1))
     return (
-        np.where(mask_NK, ids_NK, 0),
-        np.where(mask_NK, normal_NK, np.float32(PADDING)),
-        mask_NK.astype(np.int8),
+        np.where(mask_TK, ids_TK, 0),
+        np.where(mask_TK, normal_TK, np.float32(PADDING)),
+        mask_TK.astype(np.int8),
     )
 
 

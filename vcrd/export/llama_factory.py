@@ -22,13 +22,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from vcrd.export.rows import KEY, RowView, in_turn, pieces, reject_where, without_other_labels, without_weightless
+from vcrd.export.rows import KEY, in_turn, pieces, reject_where, without_other_labels, without_weightless
 from vcrd.export.target import Target
 from vcrd.io.files import fsync_path
 from vcrd.io.rejects import Reject, reject
+from vcrd.rows import TokenView
 
 DATA, TEMPLATE = "train.jsonl", "chat_template.jinja"
 _PIECE = 1 << 18  # tokens that are Python integers at a time
@@ -112,10 +112,9 @@ def _message(role: str, text: str, weight: float) -> dict[str, Any]:
 
 def _without_several_weights(table: pa.Table) -> tuple[pa.Table, list[Reject]]:
     """Keep rows whose last tokens all have one weight, and no others any: that is what a message can carry."""
-    view = RowView(table)
-    last_R = view.weights_N[np.cumsum(view.lengths_R) - 1]
-    bad_R = view.not_at_the_end(view.supervised_N) | view.any_in_row(
-        view.supervised_N & (view.weights_N != last_R[view.row_N])
+    view = TokenView(table)
+    bad_R = view.not_at_the_end(view.supervised_T) | view.any_in_row(
+        view.supervised_T & (view.weights_T != view.last_weights_R[view.row_T])
     )
     message = "a message has one weight; expected a prefix, and behind it tokens that all weigh the same"
     return reject_where(table, bad_R, "several_weights", message)

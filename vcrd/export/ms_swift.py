@@ -23,17 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from vcrd.errors import ConfigError
-from vcrd.export.rows import (
-    RowView,
-    in_turn,
-    list_lengths,
-    reject_where,
-    without_other_labels,
-    without_weightless,
-)
+from vcrd.export.rows import in_turn, reject_where, without_other_labels, without_weightless
 from vcrd.export.target import Target
 from vcrd.io.files import fingerprint, fsync_path, sha256_file, write_json
 from vcrd.io.rejects import Reject
+from vcrd.rows import TokenView
 
 _CONTENT = pa.struct({"token_ids": pa.list_(pa.int32()), "loss_scale": pa.list_(pa.float32())})
 _MESSAGE = pa.struct({"role": pa.string(), "content": _CONTENT})
@@ -97,33 +91,33 @@ def leading_tokens(tokenizer: Any) -> list[int]:
 
 
 def _without_gaps(table: pa.Table) -> tuple[pa.Table, list[Reject]]:
-    view = RowView(table)
+    view = TokenView(table)
     message = "ms-swift may learn an end token behind the weighted ones; expected them to end the row"
-    return reject_where(table, view.not_at_the_end(view.active_N), "not_at_the_end", message)
+    return reject_where(table, view.not_at_the_end(view.active_T), "not_at_the_end", message)
 
 
 def _without_lead(table: pa.Table, lead: Sequence[int]) -> tuple[pa.Table, list[Reject]]:
-    view = RowView(table)
+    view = TokenView(table)
     bad_R = view.lengths_R <= len(lead)
     for place, token in enumerate(lead):
-        at_N = view.left_N == (view.lengths_R - place)[view.row_N]
-        bad_R |= view.any_in_row(at_N & ((view.ids_N != token) | view.active_N))
+        at_T = view.left_T == (view.lengths_R - place)[view.row_T]
+        bad_R |= view.any_in_row(at_T & ((view.ids_T != token) | view.active_T))
     message = f"ms-swift puts {list(lead)} in front of every row; expected it there already"
     return reject_where(table, bad_R, "no_leading_tokens", message)
 
 
 def _as_messages(table: pa.Table, lead: int) -> pa.Table:
-    view = RowView(table)
-    lengths_R = list_lengths(table, "input_ids") - lead
-    kept_N = view.left_N <= lengths_R[view.row_N]
+    view = TokenView(table)
+    lengths_R = view.lengths_R - lead
+    kept_T = view.left_T <= lengths_R[view.row_T]
     ends_R = np.concatenate([[0], np.cumsum(lengths_R)]).astype(np.int32)
     each_R = pa.array(np.arange(len(lengths_R) + 1, dtype=np.int32))
 
-    def lists(values_N: Any, kind: pa.DataType) -> pa.ListArray:
-        return pa.ListArray.from_arrays(pa.array(ends_R), pa.array(values_N[kept_N], kind))
+    def lists(values_T: Any, kind: pa.DataType) -> pa.ListArray:
+        return pa.ListArray.from_arrays(pa.array(ends_R), pa.array(values_T[kept_T], kind))
 
     content = pa.StructArray.from_arrays(
-        [lists(view.ids_N, pa.int32()), lists(np.where(view.active_N, view.weights_N, 0), pa.float32())],
+        [lists(view.ids_T, pa.int32()), lists(np.where(view.active_T, view.weights_T, 0), pa.float32())],
         fields=list(_CONTENT),
     )
     roles = pa.array(["assistant"] * len(lengths_R), pa.string())

@@ -16,13 +16,15 @@ from vcrd.errors import ConfigError, SchemaError, did_you_mean
 from vcrd.export.axolotl_kd import AXOLOTL_KD
 from vcrd.export.llama_factory import LLAMA_FACTORY
 from vcrd.export.ms_swift import MS_SWIFT
-from vcrd.export.rows import RowView, has_teacher, read_shard, sound_rows, training_folder
+from vcrd.export.rows import has_teacher, read_shard, sound_rows
 from vcrd.export.target import Target, Writer
 from vcrd.export.trl import TRL
 from vcrd.io.files import fsync_path, write_text
-from vcrd.io.parquet import shard_files
+from vcrd.io.parquet import artefact_folder, shard_files
 from vcrd.io.progress import Progress
 from vcrd.io.rejects import Reject, count_reasons
+from vcrd.records import TRAINING
+from vcrd.rows import TokenView
 from vcrd.tokenization import load_tokenizer
 
 TARGETS: Mapping[str, Target] = {
@@ -75,7 +77,7 @@ def export_training(
     """
     if to not in TARGETS:
         raise ConfigError(f"no export to {to!r}{did_you_mean(to, TARGETS)}")
-    target, folder = TARGETS[to], training_folder(source)
+    target, folder = TARGETS[to], artefact_folder(source, TRAINING.name)
     _check_output(output, folder, overwrite)
     files = shard_files(folder)
     lost = _check_losses(to, target, read_shard(files[0]), drop)
@@ -134,7 +136,7 @@ def _load_tokenizer(to: str, target: Target, name: str | None) -> Any:
 
 
 def _check_vocabulary(table: pa.Table, size: int, file: Path) -> None:
-    largest = int(RowView(table).ids_N.max())
+    largest = int(TokenView(table).ids_T.max())
     if largest >= size:
         raise ConfigError(f"{file} has the token id {largest}, the tokenizer has {size} ids; give the student's own")
 

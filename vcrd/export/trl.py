@@ -13,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from vcrd.export.rows import TOKEN_COLUMNS, has_teacher
+from vcrd.export.rows import has_teacher
 from vcrd.export.target import Target
 from vcrd.io.parquet import write_table
 from vcrd.io.rejects import Reject
+from vcrd.rows import TOKEN_COLUMNS
 from vcrd.storage import PLAIN_COLUMNS
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from vcrd.hub.columns import COLUMNS, ROWS
 from vcrd.hub.contents import Contents
+from vcrd.hub.edits import marked
 from vcrd.hub.facts import Facts, TableFacts, models_of, params_of, seeds_of, versions
 from vcrd.hub.licences import card_licence, sources_of
 from vcrd.hub.plots import plot_names
+from vcrd.hub.private import without_private
 from vcrd.records import TRAINING
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -36,7 +38,7 @@ def make_card(contents: Contents, facts: Facts, repo: str, licences: Sequence[st
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"cell": _cell, "shell": shlex.quote, "literal": json.dumps}
     template = environment.from_string(files("vcrd.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"))
-    params = yaml.safe_dump(params_of(contents), sort_keys=False, allow_unicode=True)
+    params = yaml.safe_dump(without_private(params_of(contents)), sort_keys=False, allow_unicode=True)
     body = template.render(
         repo=repo,
         run=contents.run.resolve().name,
@@ -47,15 +49,15 @@ def make_card(contents: Contents, facts: Facts, repo: str, licences: Sequence[st
         signal=signal,
         judged=facts.judged,
         plots=plot_names(facts),
-        models=models_of(contents),
+        models=without_private(models_of(contents)),
         seeds=seeds_of(contents),
         versions=versions(),
-        sources=sorted(sources_of(contents.run).items()),
+        sources=sorted((without_private(item), count) for item, count in sources_of(contents.run).items()),
         licences=licences,
         params=params,
         fence=_fence(params),
     )
-    return f"---\n{_metadata(tables, licences, repo)}\n---\n\n{body}"
+    return f"---\n{_metadata(tables, licences, repo)}\n---\n\n{marked(body)}"
 
 
 def _metadata(tables: Mapping[str, TableFacts], licences: Sequence[str], repo: str) -> str:

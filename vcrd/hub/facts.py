@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import PurePath
 from typing import Any
 
 import pyarrow as pa
 
 from vcrd.errors import VcrdError
 from vcrd.examples import SUMMARY_COLUMNS, SignalCounts, count_signal
-from vcrd.hub.contents import TABLES, Contents
+from vcrd.hub.contents import Contents
+from vcrd.hub.index import TABLES
 from vcrd.io.files import read_json
 from vcrd.io.manifest import MANIFEST_NAME, read_manifest
 from vcrd.io.parquet import read_batches, read_rows, read_schema, shard_files
@@ -84,14 +84,10 @@ def seeds_of(contents: Contents) -> list[int]:
 
 
 def models_of(contents: Contents) -> list[dict[str, Any]]:
-    """Return the models; of a local one the folder's last name, and the digest that tells which it was."""
+    """Return the models, by role."""
     if MODELS.name not in contents.manifests:
         return []
-    models = read_rows(shard_files(contents.run / MODELS.name), MODELS.schema)
-    for model in models:
-        path = PurePath(model["name"])
-        model["name"] = path.name if path.is_absolute() else model["name"]
-    return models
+    return read_rows(shard_files(contents.run / MODELS.name), MODELS.schema)
 
 
 def versions() -> dict[str, str]:

@@ -35,9 +35,20 @@ def read_stages(path: Path) -> Stages:
         stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
         raise SchemaError(f"not a lock file ({error!r})", file=path) from error
-    if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
-        raise SchemaError("expected an entry for each stage", file=path)
+    if not isinstance(stages, dict) or not all(map(_is_entry, stages.values())):
+        raise SchemaError("expected an entry for each stage, with deps, params and outs as DVC writes them", file=path)
     return stages
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    files, params = [entry.get("deps", []), entry.get("outs", [])], entry.get("params", {})
+    if not all(isinstance(items, list) for items in files) or not isinstance(params, dict):
+        return False
+    paths = [item.get("path") if isinstance(item, dict) else None for items in files for item in items]
+    keys = [key for named in params.values() for key in (named if isinstance(named, dict) else [None])]
+    return all(isinstance(name, str) for name in (*paths, *keys))
 
 
 def inside(stages: Stages, folder: str) -> Stages:

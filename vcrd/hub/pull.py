@@ -13,7 +13,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.hub.client import REPO_TYPE, hub_errors, open_client
-from vcrd.hub.contents import CARD, INDEX, LOCK, Entry, Index, check_folder
+from vcrd.hub.index import CARD, INDEX, LOCK, Entry, Index, check_folder
 from vcrd.hub.lock import changed_since, clone_of, inside, read_stages, restore
 from vcrd.io.files import fsync_path
 from vcrd.io.lock import locked
@@ -159,6 +159,7 @@ def _prove(making: Path, index: Index) -> None:
                 path.rmdir()
         elif path.relative_to(making).as_posix() not in known:
             path.unlink()
+    read_stages(making / LOCK)
     for manifest in sorted(making.glob(f"*/{MANIFEST_NAME}")):
         check_files(manifest.parent, read_manifest(manifest.parent))
     for name in known:
@@ -186,11 +187,8 @@ def _restore_lock(folder: Path, index: Index) -> tuple[list[str], list[str], str
         return [], [], "the run that was pushed had no dvc.lock"
     if clone is None or folder.resolve().relative_to(clone).as_posix() != index.folder:
         return [], [], f"they are of {index.folder} in a clone of the project; pull into that to have them"
-    try:
-        stages = inside(stages, index.folder)
-        changed = changed_since(clone, stages)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SchemaError(f"its entries are not those of a dvc.lock ({error!r})", file=folder / LOCK) from error
+    stages = inside(stages, index.folder)
+    changed = changed_since(clone, stages)
     if not stages:
         return [], [], f"none of them is of what lies in {index.folder} alone"
     restore(clone, stages)

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.hf_api import RepoFile
 
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.hub.card import make_card
+from vcrd.hub.checks import is_ours, refuse_bad_data, refuse_others, refuse_to_remove, telling_files
 from vcrd.hub.client import REPO_TYPE, hub_errors, open_client
-from vcrd.hub.contents import CARD, INDEX, LOCK, PARAMS, PLOTS, SHARED, Contents, Entry, Index, collect
+from vcrd.hub.contents import Contents, collect
+from vcrd.hub.edits import keep_edits
 from vcrd.hub.facts import gather
+from vcrd.hub.index import CARD, INDEX, LOCK, PARAMS, PLOTS, Entry, Index, bytes_of
 from vcrd.hub.licences import licences_of
 from vcrd.hub.lock import LOCK_FILE, changed_since, clone_of, lock_text, makers, read_stages
 from vcrd.hub.plots import draw
 from vcrd.records import TRAINING
-from vcrd.validate import validate
 
 _PATHS_AT_ONCE = 500
 
@@ -33,6 +36,7 @@ class Pushed:
         uploaded: Those that were not there, or not the same; 0 where nothing was to do.
         bytes: Of all files.
         private: Whether only its owners see it.
+        telling: Files of the run that name somebody's home folder; they are shared as they are, unlike the card.
     """
 
     commit: str
@@ -40,15 +44,24 @@ class Pushed:
     uploaded: int
     bytes: int
     private: bool
+    telling: Sequence[str]
 
 
 def push(
-    folder: Path, repo: str, *, only: Sequence[str] = (), licence: str | None = None, private: bool = True
+    folder: Path,
+    repo: str,
+    *,
+    only: Sequence[str] = (),
+    licence: str | None = None,
+    private: bool = True,
+    prune: bool = False,
 ) -> Pushed:
     """Share a run's data as a data set of the Hub.
 
-    A killed push leaves nothing that a reader sees; what it uploaded is not uploaded again. Files of ours that the run
-    no longer has go in the same commit; files of others stay.
+    A killed push leaves nothing that a reader sees; what it uploaded is not uploaded again. Shards of a table that the
+    run no longer has go in the same commit; files of others stay, and so does what people wrote into the card. The
+    tables of a repository are always of one run: one that this push does not hold is neither kept beside it nor
+    removed unasked.
 
     Args:
         folder: A run's folder, or that of one artefact.
@@ -56,15 +69,16 @@ def push(
         only: Artefacts to share; none for all.
         licence: In the place of those that the problems name.
         private: A repository that is made here is; one that is there must be, so that nothing is published by chance.
+        prune: Whether tables of an earlier push that this one does not hold may be removed.
 
     Raises:
-        ConfigError: No licence is known, the Hub refuses or cannot be reached, somebody else has just pushed, or the
-            repository has files in the places of ours.
+        ConfigError: No licence is known, the Hub refuses or cannot be reached, somebody else has just pushed, the
+            repository has files in the places of ours, or tables that would be removed.
         SchemaError: The data is bad, or what arrived is not what was sent.
     """
     api = open_client(repo)
     contents = collect(folder, only)
-    _refuse_bad_training(contents)
+    refuse_bad_data(contents)
     files = _with_card(contents, repo, licences_of(contents, licence))
     with hub_errors(repo):
         api.create_repo(repo, repo_type=REPO_TYPE, private=private, exist_ok=True)
@@ -72,26 +86,27 @@ def push(
         if private and not head.private:
             raise ConfigError(f"{repo} is public, so that everybody could read what is pushed; say so with --public")
         there = _files_there(api, repo, str(head.sha))
-        _refuse_others(repo, there)
+        refuse_others(repo, there)
+        if not prune:
+            refuse_to_remove(repo, there, contents)
+        files[CARD] = _card_with_edits(api, repo, str(head.sha), there, bytes_of(files[CARD]))
         entries = {name: Entry.of(file) for name, file in files.items()}
         changed = [name for name, entry in entries.items() if not _is_same(there.get(name), entry, files[name])]
-        gone = [name for name in there if _is_ours(name) and name not in files]
+        gone = [name for name in there if is_ours(name) and name not in files]
         commit = str(head.sha)
         if changed or gone:
             added = [CommitOperationAdd(name, _source(files[name])) for name in changed]
             commit = _commit(api, repo, [*added, *map(CommitOperationDelete, gone)], commit)
         _verify(api, repo, commit, entries, files)
     size = sum(entry.size for entry in entries.values())
-    return Pushed(commit=commit, files=len(files), uploaded=len(changed), bytes=size, private=bool(head.private))
-
-
-def _refuse_bad_training(contents: Contents) -> None:
-    if TRAINING.name in contents.manifests:
-        [found] = validate(contents.run / TRAINING.name)
-        if found.faults:
-            raise SchemaError(
-                f"the data is bad and was not pushed: {found.faults[0]}; see: vcrd validate {contents.run}"
-            )
+    return Pushed(
+        commit=commit,
+        files=len(files),
+        uploaded=len(changed),
+        bytes=size,
+        private=bool(head.private),
+        telling=telling_files(contents, files),
+    )
 
 
 def _with_card(contents: Contents, repo: str, licences: Sequence[str]) -> dict[str, Path | bytes]:
@@ -113,18 +128,17 @@ def _with_card(contents: Contents, repo: str, licences: Sequence[str]) -> dict[s
     return {**files, INDEX: index.as_json().encode(), CARD: make_card(contents, facts, repo, licences).encode()}
 
 
-def _refuse_others(repo: str, there: Iterable[str]) -> None:
-    """Files in our places are ours to replace only where our index lies beside them."""
-    if INDEX not in there and (theirs := sorted(filter(_is_ours, there))):
-        raise ConfigError(f"{repo} holds {theirs[0]}, which vcrd did not push and would replace; give another name")
+def _card_with_edits(api: HfApi, repo: str, revision: str, there: Mapping[str, RepoFile], card: bytes) -> bytes:
+    if CARD not in there or _is_same(there[CARD], Entry.of(card), card):
+        return card
+    with TemporaryDirectory() as folder:
+        path = api.hf_hub_download(repo, CARD, repo_type=REPO_TYPE, revision=revision, local_dir=folder)
+        theirs = Path(path).read_bytes().decode("utf-8", errors="replace")
+    return keep_edits(card.decode(), theirs, first=INDEX not in there).encode()
 
 
 def _source(file: Path | bytes) -> str | bytes:
     return file if isinstance(file, bytes) else str(file)
-
-
-def _is_ours(name: str) -> bool:
-    return name.partition("/")[0] in (*SHARED, PLOTS) or name in (LOCK, PARAMS)
 
 
 def _files_there(api: HfApi, repo: str, revision: str) -> dict[str, RepoFile]:
@@ -142,7 +156,7 @@ def _is_same(there: RepoFile | None, entry: Entry, file: Path | bytes) -> bool:
 def _git_digest(file: Path | bytes) -> str:
     import hashlib
 
-    data = file if isinstance(file, bytes) else file.read_bytes()
+    data = bytes_of(file)
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 

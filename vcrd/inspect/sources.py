@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vcrd.errors import ConfigError, SchemaError
-from vcrd.io.parquet import read_schema, read_table, shard_files
+from vcrd.io.parquet import artefact_folder, read_schema, read_table, shard_files
 from vcrd.io.rejects import REJECTS_SCHEMA
 from vcrd.records import EVIDENCE, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS, TOKENIZER_KEY, TRAINING, VALIDITY, Artefact
 
@@ -84,7 +84,7 @@ def read_sources(source: Path, limit: int) -> Sources:
         ConfigError: There are no shards, or they are not of a training data set.
         SchemaError: A shard is broken.
     """
-    folder = _training_folder(source)
+    folder = artefact_folder(source, TRAINING.name)
     run = folder.resolve().parent if folder.resolve().name == TRAINING.name else None
     files = shard_files(folder)
     counts = _count(files)
@@ -120,13 +120,6 @@ def choose(counts: Mapping[str, int], limit: int) -> set[str]:
         chosen.add(name)
         left -= counts[name]
     return chosen
-
-
-def _training_folder(source: Path) -> Path:
-    if not source.is_dir():
-        raise ConfigError(f"{source}: no such folder; give a run's folder or a training data set's")
-    inner = source / TRAINING.name
-    return inner if inner.is_dir() else source
 
 
 def _count(files: Sequence[Path]) -> Counter[str]:

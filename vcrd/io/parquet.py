@@ -162,6 +162,20 @@ def shard_files(folder: Path) -> list[Path]:
     return files
 
 
+def artefact_folder(source: Path, name: str) -> Path:
+    """Return the folder of an artefact in a run's folder, or the folder itself where it has none in it.
+
+    Raises:
+        ConfigError: There is no such folder, or it holds no shards.
+    """
+    if not source.is_dir():
+        raise ConfigError(f"{source}: no such folder; give a run's folder or its {name} folder")
+    inner = source / name
+    folder = inner if inner.is_dir() else source
+    shard_files(folder)
+    return folder
+
+
 def read_rows(files: Iterable[Path], schema: pa.Schema) -> list[dict[str, Any]]:
     """Read whole shards as rows."""
     return [row for file in files for row in read_table(file, schema).to_pylist()]

@@ -65,8 +65,8 @@ def _misses(value: Any) -> bool:
 
 
 def lengths_of(lists: Any) -> Counts:
-    """Return how many items each list has."""
-    return np.asarray(lists.value_lengths().to_numpy(zero_copy_only=False), np.int64)
+    """Return how many items each list has; -1 for a missing one."""
+    return np.asarray(lists.value_lengths().fill_null(-1), np.int64)
 
 
 def starts_of(lengths: NDArray[Any]) -> Counts:

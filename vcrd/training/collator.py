@@ -14,16 +14,10 @@ import pyarrow as pa
 import torch
 
 from vcrd.records import COMPACT_TRAINING_SCHEMA, IGNORED, TRAINING
+from vcrd.rows import TOKEN_COLUMNS, flat, list_column, list_lengths
 from vcrd.storage import COMPACT_COLUMNS, decode_teacher_signal
-from vcrd.training.dataset import (
-    NEEDED_COLUMNS,
-    check_rows,
-    column,
-    flat,
-    has_teacher,
-    lengths_of,
-    token_columns,
-)
+from vcrd.storage.rows import lengths_of
+from vcrd.training.dataset import check_rows, has_teacher, token_columns
 from vcrd.training.layouts import Layout, as_trees, behind_one_another, padded
 
 _FIELDS = {field.name: field for field in (*TRAINING.schema, *COMPACT_TRAINING_SCHEMA)}
@@ -80,13 +74,13 @@ class DataCollatorForWeightedLanguageModeling:
     def _as_table(self, rows: Sequence[pa.Table | Mapping[str, Any]]) -> pa.Table:
         first = rows[0]
         there = first.column_names if isinstance(first, pa.Table) else list(first)
-        names = [name for name in token_columns(there, "a batch") if self.with_teacher or name in NEEDED_COLUMNS]
+        names = [name for name in token_columns(there, "a batch") if self.with_teacher or name in TOKEN_COLUMNS]
         tables = [row.select(names) if isinstance(row, pa.Table) else _table_of(row, names) for row in rows]
         table = pa.concat_tables([item.replace_schema_metadata() for item in tables]).combine_chunks()
         return decode_teacher_signal(table).combine_chunks() if COMPACT_COLUMNS[0] in names else table
 
     def _layout(self, table: pa.Table) -> Layout:
-        ids, lengths = flat(table, "input_ids"), lengths_of(table, "input_ids")
+        ids, lengths = flat(table, "input_ids"), list_lengths(table, "input_ids")
         if self.trees:
             return as_trees(ids, lengths, flat(table, "labels") != IGNORED)
         return behind_one_another(ids, lengths) if self.padding_free else padded(ids, lengths, self.pad_token_id)
@@ -97,10 +91,10 @@ def _table_of(row: Mapping[str, Any], names: Sequence[str]) -> pa.Table:
 
 
 def _candidates(table: pa.Table, layout: Layout) -> dict[str, torch.Tensor]:
-    lists = [column(table, name).flatten() for name in ("teacher_topk_ids", "teacher_topk_logprobs")]
+    lists = [list_column(table, name).flatten() for name in ("teacher_topk_ids", "teacher_topk_logprobs")]
     if layout.kept is not None:
         lists = [each.filter(pa.array(layout.kept)) for each in lists]
-    counts = np.asarray(lists[0].value_lengths().to_numpy(zero_copy_only=False), np.int64)
+    counts = lengths_of(lists[0])
     k = max(int(counts.max(initial=0)), 1)
     rank = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     at = (*(np.repeat(axis, counts) for axis in layout.place), rank)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from datasets import Dataset, IterableDataset
 
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.io.parquet import read_schema, read_table, shard_files
-from vcrd.records import IGNORED, TOKENIZER_KEY
+from vcrd.records import TOKENIZER_KEY
+from vcrd.rows import TOKEN_COLUMNS, wrong_rows
 from vcrd.storage import COMPACT_COLUMNS, PLAIN_COLUMNS
 
-NEEDED_COLUMNS = ("input_ids", "labels", "token_weights")
 GROUP_COLUMN = "problem_id"
 """Rows of a problem begin alike, so that packing to trees merges them; nobody else looks at it."""
 _NAMED = "token ids of the tokenizer "
@@ -87,9 +85,9 @@ def token_columns(names: list[str], place: object) -> list[str]:
     Raises:
         SchemaError: A column is missing.
     """
-    if missing := [name for name in NEEDED_COLUMNS if name not in names]:
-        raise SchemaError(f"expected per-token columns {NEEDED_COLUMNS}", file=place, column=missing[0])
-    wanted = list(NEEDED_COLUMNS)
+    if missing := [name for name in TOKEN_COLUMNS if name not in names]:
+        raise SchemaError(f"expected per-token columns {TOKEN_COLUMNS}", file=place, column=missing[0])
+    wanted = list(TOKEN_COLUMNS)
     for signal in (PLAIN_COLUMNS, COMPACT_COLUMNS):
         there = [name for name in signal if name in names]
         if there and len(there) < len(signal):
@@ -111,47 +109,8 @@ def has_teacher(names: list[str] | None) -> bool:
 
 def check_rows(table: pa.Table, file: object) -> None:
     """Check lengths, candidates and weights of a shard; the first row that is wrong is a `SchemaError`."""
-    if table.num_rows == 0:
-        return
-    lengths = lengths_of(table, "input_ids")
-
-    def refuse(name: str, wrong: np.ndarray[Any, Any], expected: str) -> None:
-        if wrong.any():
-            raise SchemaError(f"expected {expected}", file=file, column=name, row=int(wrong.argmax()))
-
-    lists = [field.name for field in table.schema if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)]
-    for name in lists:
-        refuse(name, lengths_of(table, name) != lengths, "one value per token")
-    row_of = np.repeat(np.arange(len(lengths)), lengths)
-
-    def in_rows(wrong: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.bincount(row_of[wrong], minlength=len(lengths)) > 0
-
-    for name in lists:
-        refuse(name, in_rows(np.asarray(column(table, name).flatten().is_null())), "no missing value")
-    if PLAIN_COLUMNS[0] in lists:
-        ids, logprobs = (column(table, name).flatten() for name in PLAIN_COLUMNS[:2])
-        differ = np.asarray(ids.value_lengths()) != np.asarray(logprobs.value_lengths())
-        refuse(PLAIN_COLUMNS[1], in_rows(differ), f"as many candidates as {PLAIN_COLUMNS[0]} has")
-    weights = flat(table, "token_weights")
-    bad = ~np.isfinite(weights) | (weights < 0) | ((flat(table, "labels") == IGNORED) & (weights != 0))
-    refuse("token_weights", in_rows(bad), f"a finite weight >= 0, and 0 where the label is {IGNORED}")
-
-
-def column(table: pa.Table, name: str) -> Any:
-    """Return a list column as one array."""
-    whole = table.column(name).combine_chunks()
-    return whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-
-
-def lengths_of(table: pa.Table, name: str) -> np.ndarray[Any, Any]:
-    """Return how many values each row of a list column has."""
-    return np.asarray(column(table, name).value_lengths().to_numpy(zero_copy_only=False))
-
-
-def flat(table: pa.Table, name: str) -> np.ndarray[Any, Any]:
-    """Return the values of a list column, all rows behind one another."""
-    return np.asarray(column(table, name).flatten().to_numpy(zero_copy_only=False))
+    for wrong in wrong_rows(table):
+        raise SchemaError(wrong.message, file=file, column=wrong.column, row=int(wrong.rows_W[0]))
 
 
 def _common(files: list[Path]) -> tuple[list[str], str | None]:

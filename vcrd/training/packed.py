@@ -13,7 +13,8 @@ from torch.utils.data import Dataset, IterableDataset
 
 from vcrd.errors import ConfigError
 from vcrd.packing import TreeBins, fill_bins, fill_tree_bins
-from vcrd.training.dataset import GROUP_COLUMN, TrainingDataset, flat, lengths_of
+from vcrd.rows import flat, list_lengths
+from vcrd.training.dataset import GROUP_COLUMN, TrainingDataset
 
 Ints = NDArray[np.int64]
 
@@ -60,7 +61,7 @@ class PackedStream(IterableDataset[pa.Table]):
     def _bins(self, table: pa.Table) -> list[list[int]]:
         if self._trees:
             return tree_bins(TrainingDataset(table).with_format("arrow"), self._budget).bins
-        return _filled(lengths_of(table, "input_ids"), self._budget)
+        return _filled(list_lengths(table, "input_ids"), self._budget)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the stream shuffle anew."""
@@ -104,12 +105,12 @@ def _problems(rows: TrainingDataset) -> Iterator[tuple[Ints, list[Ints]]]:
 def _token_ids(ids: TrainingDataset, numbers: Ints) -> list[Ints]:
     in_a_row = bool(np.all(np.diff(numbers) == 1))  # a slice costs nothing, single rows do
     table = ids[int(numbers[0]) : int(numbers[-1]) + 1] if in_a_row else ids[numbers]
-    return np.split(flat(table, "input_ids"), np.cumsum(lengths_of(table, "input_ids"))[:-1])
+    return np.split(flat(table, "input_ids"), np.cumsum(list_lengths(table, "input_ids"))[:-1])
 
 
 def _lengths(rows: TrainingDataset) -> Ints:
     starts = range(0, len(rows), _CHUNK)
-    parts = [lengths_of(rows[start : start + _CHUNK], "input_ids") for start in starts]
+    parts = [list_lengths(rows[start : start + _CHUNK], "input_ids") for start in starts]
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 

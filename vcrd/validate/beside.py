@@ -12,9 +12,10 @@ import pyarrow as pa
 from vcrd.errors import SchemaError
 from vcrd.io.parquet import read_schema, read_table, schema_difference
 from vcrd.records import PROPOSALS, ROLLOUTS, VALIDITY, Artefact
+from vcrd.rows import TokenView
 from vcrd.storage.rows import Flags
 from vcrd.validate.findings import Findings, Place
-from vcrd.validate.tokens import Lists, TokenView
+from vcrd.validate.tokens import Lists
 
 _PROPOSERS = ("student", "teacher")
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vcrd.rows import TokenView
 from vcrd.validate.findings import Findings, Place
-from vcrd.validate.tokens import TokenView
 
 _MEAN = 1e-5
 _SCALE = 1e-5
@@ -27,7 +27,7 @@ class CorpusChecks:
 
     def add(self, table: pa.Table, view: TokenView, place: Place) -> None:
         """Take some rows; all tokens of a step have the weight of the last one."""
-        weights_R = np.asarray(view.weights_T[view.starts_R1[1:] - 1], np.float32)
+        weights_R = np.asarray(view.last_weights_R, np.float32)
         strengths_R = table.column("step_strength").to_numpy().astype(np.float32)
         self._parts.append((place, weights_R, strengths_R, view.supervised_R.astype(np.int32)))
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from vcrd.rows import TokenView
 from vcrd.storage.blobs import BLOB, read_compact, read_header
 from vcrd.storage.rows import Flags, Rows
 from vcrd.storage.scale import logprob_error_bound
 from vcrd.storage.signal import IDS, TAIL, Signal, read_plain
 from vcrd.validate.findings import Place
-from vcrd.validate.tokens import TokenView
 
 _MASS = 2e-3
 _HEAD = 1.01

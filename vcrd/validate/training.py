@@ -12,12 +12,13 @@ from vcrd.errors import SchemaError
 from vcrd.io.manifest import Manifest
 from vcrd.io.parquet import read_table, shard_files
 from vcrd.records import MODELS, TOKENIZER_KEY
+from vcrd.rows import TokenView
 from vcrd.storage.blobs import BLOB, read_header
 from vcrd.validate.beside import BesideChecks
 from vcrd.validate.corpus import CorpusChecks
 from vcrd.validate.findings import Findings, Place
 from vcrd.validate.signal import check_signal
-from vcrd.validate.tokens import TokenView, check_lengths, check_tokens
+from vcrd.validate.tokens import check_rows, check_tokens
 from vcrd.validate.values import check_values
 
 
@@ -60,7 +61,7 @@ class TrainingChecks:
 
     def check(self, table: pa.Table, file: str, first: int) -> None:
         """Check some rows, of which the first has this number in its file."""
-        whole_R = check_lengths(table, Place(self._findings, file, first + np.arange(table.num_rows)))
+        whole_R = check_rows(table, Place(self._findings, file, first + np.arange(table.num_rows)))
         place = Place(self._findings, file, first + np.flatnonzero(whole_R))
         table = table.filter(pa.array(whole_R)).combine_chunks()
         if not table.num_rows:

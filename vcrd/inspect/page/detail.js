@@ -3,7 +3,7 @@ const STEPS = 40;
 
 function stepCard(name, step, prefix, largest) {
   const target = prefix.target === name;
-  const title = el("h4", {}, NAMES[name], target ? el("span", { class: "chip target" }, "★ target") : null);
+  const title = el("h4", {}, NAMES.get(name), target ? el("span", { class: "chip target" }, "★ target") : null);
   const card = el("section", { class: `card${target ? " chosen" : ""}` }, title);
   if (step === null) {
     card.append(el("p", { class: "quiet" }, "not at hand"));
@@ -37,7 +37,7 @@ function prefixBlock(prefix, total, largest) {
   if (prefix.note) block.append(el("p", { class: "note" }, short(prefix.note)));
   block.append(
     facts([
-      ["Target", prefix.target === null ? "none" : `${NAMES[prefix.target] ?? plain(prefix.target)}`],
+      ["Target", prefix.target === null ? "none" : NAMES.get(prefix.target) ?? plain(prefix.target)],
       ["Validity gap", `${signed(prefix.gap)} (teacher − student)`],
       ["Strength", prefix.target === null ? null : number(prefix.strength)],
       ["Weight", prefix.target === null ? null : weights.said],

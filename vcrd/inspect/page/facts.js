@@ -10,7 +10,10 @@ const VERDICTS = new Map([
   [-1, "✗ invalid"],
   [0, "– abstains"],
 ]);
-const NAMES = { student: "Student’s step", teacher: "Teacher’s step" };
+const NAMES = new Map([
+  ["student", "Student’s step"],
+  ["teacher", "Teacher’s step"],
+]);
 
 function number(value) {
   if (value === null || value === undefined) return NOT_KNOWN;
