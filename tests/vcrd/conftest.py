@@ -1,4 +1,4 @@
-"""A made run, a browser, and a stand-in for the Hub with its user: one of each for all tests; the Hub is empty at first."""
+"""A made run, a browser, and a stand-in for the Hub with its user: one of each for all tests."""
 
 from __future__ import annotations
 
