@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.executors.local import run_tasks
+from pipeline.executors import run_tasks
 from pipeline.shards import ShardTask, adopt, plan_shards, shard_file, stage_facts, write_rejects
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
 from vcrd.errors import SchemaError, VcrdError

@@ -31,7 +31,7 @@ def run_tasks(
     if min(workers, len(tasks)) <= 1:
         loaded = stage.load(context) if tasks else None
         for task in tasks:
-            yield _run(stage, context, loaded, task, tokens)
+            yield run_one(stage, context, loaded, task, tokens)
         return
     # Spawned, not forked: a forked child would inherit torch's thread pools in whatever state they are.
     spawn = mp.get_context("spawn")
@@ -55,9 +55,10 @@ def run_tasks(
                 future.cancel()
 
 
-def _run(
+def run_one(
     stage: ShardedStage, context: Context, loaded: Any, task: ShardTask, progress: Callable[[int], None]
 ) -> FileEntry:
+    """Make a shard and commit it."""
     with telling_prefill(f"{stage.name} {Path(task.file).stem}", loaded):
         result = stage.work(loaded, Shard(context, task.file, progress))
     return commit(task, result, stage.kind.schema, stage.kind.key)
@@ -77,7 +78,7 @@ def _run_in_worker(task: ShardTask) -> FileEntry:
         with counter.get_lock():
             counter.value += tokens
 
-    return _run(stage, context, _worker["loaded"], task, progress)
+    return run_one(stage, context, _worker["loaded"], task, progress)
 
 
 def die_with_parent() -> None:
