@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 
 from pipeline.executors import local
@@ -13,9 +13,16 @@ from vcrd.io.manifest import FileEntry
 
 
 def run_tasks(
-    stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int, tokens: Callable[[int], None]
+    stage: ShardedStage, context: Context, tasks: Iterable[ShardTask], workers: int, tokens: Callable[[int], None]
 ) -> Iterator[FileEntry]:
     """Make shards where `run.executor` says and yield their entries as they are committed.
+
+    Args:
+        stage: What to run.
+        context: Of the run.
+        tasks: Taken one by one as workers become free.
+        workers: How many, of whom each loads what the stage needs.
+        tokens: Hears of tokens done.
 
     Raises:
         ConfigError: It says ray, which is not installed.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,20 +63,18 @@ class _Tokens:
 
 
 def run_tasks(
-    stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int, tokens: Callable[[int], None]
+    stage: ShardedStage, context: Context, tasks: Iterable[ShardTask], workers: int, tokens: Callable[[int], None]
 ) -> Iterator[FileEntry]:
     """Make shards and yield their entries as they are committed; `tokens` hears of tokens done.
 
     Raises:
         VcrdError: The same shard, or the loading of the stage, cost too many workers.
     """
-    if not tasks:
-        return
     with _cluster():
         counter = ray.remote(_Tokens).options(num_cpus=0).remote()
-        crew = _Crew(stage, context, counter)
+        crew = _Crew(stage, context, tasks, counter)
         heard = time.monotonic()
-        for entry in crew.run(deque(tasks), workers):
+        for entry in crew.run(workers):
             if entry is not None:
                 yield entry
             if time.monotonic() - heard >= _POLL_SECONDS:
@@ -86,57 +84,63 @@ def run_tasks(
 
 
 class _Crew:
-    """Workers by what they do: loading, or making a shard; an idle one is let go when nothing waits."""
+    """Workers and what each is at; one for which nothing is left is let go."""
 
-    def __init__(self, stage: ShardedStage, context: Context, tokens: Any) -> None:
+    def __init__(self, stage: ShardedStage, context: Context, tasks: Iterable[ShardTask], tokens: Any) -> None:
         self._stage, self._context, self._tokens = stage, context, tokens
-        self._loading: dict[Any, Any] = {}
-        self._making: dict[Any, tuple[Any, ShardTask]] = {}
+        self._tasks, self._ended = iter(tasks), False
+        self._lost: list[ShardTask] = []
+        self._busy: dict[Any, tuple[Any, ShardTask | None]] = {}
         self._deaths: Counter[str] = Counter()
 
-    def run(self, waiting: deque[ShardTask], workers: int) -> Iterator[FileEntry | None]:
+    def run(self, workers: int) -> Iterator[FileEntry | None]:
         """Yield entries, and None where nothing came for a while."""
-        while waiting or self._making:
-            while len(self._loading) + len(self._making) < min(workers, len(waiting) + len(self._making)):
-                self._hire()
-            done, _ = ray.wait([*self._loading, *self._making], timeout=_POLL_SECONDS)
+        for _ in range(workers):
+            self._hire()
+        # Workers for which the cluster never had room are not waited for.
+        while self._lost or not self._ended or any(task for _, task in self._busy.values()):
+            done, _ = ray.wait(list(self._busy), timeout=_POLL_SECONDS)
             if not done:
                 yield None
             for answer in done:
-                worker = self._loading.pop(answer, None)
-                if worker is not None:
-                    worker = worker if self._hears(answer, "") is not _NOTHING else None
-                else:
-                    worker, task = self._making.pop(answer)
-                    entry = self._hears(answer, task.file)
-                    if entry is _NOTHING:
-                        waiting.appendleft(task)
-                        continue
-                    yield entry
-                if worker is not None and waiting:
-                    task = waiting.popleft()
-                    self._making[worker.make.remote(task)] = worker, task
+                worker, task = self._busy.pop(answer)
+                said = self._hear(answer, task)
+                if said is _NOTHING:
+                    self._lost += [task] if task else []
+                    self._hire()
+                    continue
+                if task is not None:
+                    yield said
+                if (following := self._next()) is not None:
+                    self._busy[worker.make.remote(following)] = worker, following
 
     def _hire(self) -> None:
+        """Start a worker; it is at no shard while it loads."""
         options = _resources(self._stage, self._context)
         worker = ray.remote(_Worker).options(max_restarts=0, max_task_retries=0, **options)
         made = worker.remote(self._stage, self._context, str(Path.cwd()), self._tokens)
-        self._loading[made.load.remote()] = made
+        self._busy[made.load.remote()] = made, None
 
-    def _hears(self, answer: Any, shard: str) -> Any:
+    def _next(self) -> ShardTask | None:
+        if self._lost:
+            return self._lost.pop()
+        task = next(self._tasks, None)
+        self._ended = task is None
+        return task
+
+    def _hear(self, answer: Any, task: ShardTask | None) -> Any:
         """Return what a worker says, or nothing where it is lost."""
+        shard = task.file if task else f"loading {self._stage.name}"
         try:
             said = ray.get(answer)
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
         except RayActorError as error:
             self._deaths[shard] += 1
-            if self._deaths[shard] >= _MOST_DEATHS:
-                what = shard or f"loading {self._stage.name}"
-                raise VcrdError(
-                    f"{what} cost {_MOST_DEATHS} workers ({_short(error)}); finished shards are kept"
-                ) from error
-            return _NOTHING
+            if self._deaths[shard] < _MOST_DEATHS:
+                return _NOTHING
+            message = f"{shard} cost {_MOST_DEATHS} workers ({_short(error)}); finished shards are kept"
+            raise VcrdError(message) from error
         self._deaths.pop(shard, None)
         return said
 
