@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,6 +40,17 @@ _JOB_ARRAY = """python -m {module} --num-shards 8 --shard-index 3     a task of 
 _PREVIEW_CHARACTERS = 160
 
 
+def seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float:
+    """Read hours, minutes and seconds such as `3h45m`; without a value there is no end."""
+    if value is None:
+        return math.inf
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value)
+    if not value or found is None:
+        raise click.BadParameter(f"expected hours, minutes and seconds such as 3h45m or 90s, got {value!r}")
+    hours, minutes, rest = (int(part or 0) for part in found.groups())
+    return float(3600 * hours + 60 * minutes + rest)
+
+
 def stage_main(module: str) -> None:
     """Run the command line of the stage that `module` defines as `STAGE`.
 
@@ -59,8 +72,15 @@ def stage_main(module: str) -> None:
         "--shard-index", type=click.IntRange(min=0), default=0, help="Run every num-shards-th shard from here."
     )
     @click.option("--num-shards", type=click.IntRange(min=1), default=1, help="Tasks of a job array; assemble with 1.")
+    @click.option("--deadline", callback=seconds, metavar="TIME", help="Begin no shard after this time: 3h45m, 90s.")
     def command(
-        params_file: Path, dry_run: bool, limit: int | None, preview: int | None, shard_index: int, num_shards: int
+        params_file: Path,
+        dry_run: bool,
+        limit: int | None,
+        preview: int | None,
+        shard_index: int,
+        num_shards: int,
+        deadline: float,
     ) -> None:
         if shard_index >= num_shards:
             raise ConfigError(f"--shard-index {shard_index} must be below --num-shards {num_shards}")
@@ -71,7 +91,7 @@ def stage_main(module: str) -> None:
             return
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two busy-waiting thread pools make each other crawl
         die_with_dvc()
-        _run(stage, context, Split(shard_index, num_shards))
+        _run(stage, context, Split(shard_index, num_shards), deadline)
         if preview:
             _print_preview(context.layout.folder(stage.output), preview)
 
@@ -135,9 +155,9 @@ def _first_problems(stage: Stage, folder: Path, limit: int) -> frozenset[str]:
     return frozenset(list(found)[:limit])
 
 
-def _run(stage: Stage, context: Context, split: Split) -> None:
+def _run(stage: Stage, context: Context, split: Split, deadline: float) -> None:
     if isinstance(stage, ShardedStage):
-        manifest = run_sharded(stage, context, context.settings.run.workers, split)
+        manifest = run_sharded(stage, context, context.settings.run.workers, split, deadline)
     elif isinstance(stage, WholeStage):
         if split.count > 1:
             raise ConfigError(f"{stage.name} runs in one piece; leave out --num-shards")

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from annotated_types import Ge, Le
@@ -24,8 +24,10 @@ class RunParams:
 
     num_shards: Annotated[int, Ge(1), Le(4096)]
     """Shards per artefact; problems are dealt to them by id."""
+    executor: Literal["local", "ray"] = "local"
+    """local: processes of this machine; ray: actors on the cluster that RAY_ADDRESS names, or on this machine."""
     workers: Annotated[int, Ge(1)]
-    """Processes that run shards, each with an engine of its own."""
+    """Processes or actors that run shards, each with an engine of its own."""
     max_reject_share: Annotated[float, Ge(0), Le(1)]
     """A stage fails where more than this share of its rows is rejected."""
 

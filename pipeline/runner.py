@@ -6,22 +6,24 @@ again: the output is byte-equal to an undisturbed run's, and nothing that was fi
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from pipeline.executors.local import run_tasks
+from pipeline.executors import run_tasks
 from pipeline.shards import ShardTask, adopt, plan_shards, shard_file, stage_facts, write_rejects
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
 from vcrd.errors import SchemaError, VcrdError
 from vcrd.io.files import fingerprint, fsync_path, read_json, remove_temporaries, sha256_file, write_json
 from vcrd.io.lock import locked
 from vcrd.io.manifest import Manifest, check_files, read_manifest, write_manifest
-from vcrd.io.progress import Progress
+from vcrd.io.progress import Progress, say
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,21 @@ class Split:
         return number % self.count == self.index
 
 
-def run_sharded(stage: ShardedStage, context: Context, workers: int, split: Split) -> Manifest | None:
-    """Run a sharded stage; returns None for a split that is not the whole, as nothing is assembled then."""
+def run_sharded(
+    stage: ShardedStage, context: Context, workers: int, split: Split, deadline: float = math.inf
+) -> Manifest | None:
+    """Run a sharded stage.
+
+    Args:
+        stage: What to run.
+        context: Of the run.
+        workers: Shards that are made at a time.
+        split: Which shards are this task's.
+        deadline: No shard is begun after so many seconds.
+
+    Returns:
+        What was assembled; None for a split that is not the whole, or where the deadline left shards to be made.
+    """
     facts = stage_facts(stage, context)
     tasks = plan_shards(stage, context, facts)
     scratch = context.layout.scratch(stage.name)
@@ -55,8 +70,8 @@ def run_sharded(stage: ShardedStage, context: Context, workers: int, split: Spli
         if split.count == 1:
             remove_temporaries(scratch)
         mine = [task for number, task in enumerate(tasks) if split.takes(number)]
-        made = _make_missing(stage, context, mine, workers)
-        if split.count > 1:
+        made, left = _make_missing(stage, context, mine, workers, started + deadline)
+        if split.count > 1 or left:
             return None
         entries = [entry for task in tasks if (entry := adopt(task)) is not None]
         if len(entries) != len(tasks):
@@ -75,15 +90,23 @@ def run_sharded(stage: ShardedStage, context: Context, workers: int, split: Spli
     return manifest
 
 
-def _make_missing(stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int) -> Made:
+def _make_missing(
+    stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int, end: float
+) -> tuple[Made, int]:
+    """Make what is not there; return what that was, and how many shards the end came too early for."""
     todo = [task for task in tasks if adopt(task) is None]
-    rows = 0
+    if not todo:
+        return Made(0, 0, None), 0
+    made, rows, in_time = 0, 0, takewhile(lambda _: time.monotonic() < end, todo)
     with Progress(stage.name, len(tasks), "shard") as progress:
         progress.advance(len(tasks) - len(todo))
-        for entry in run_tasks(stage, context, todo, workers, progress.advance_tokens):
+        for entry in run_tasks(stage, context, in_time, min(workers, len(todo)), progress.advance_tokens):
             progress.advance(1)
+            made += 1
             rows += entry.rows
-    return Made(len(todo), rows, progress.tokens or None)
+    if left := len(todo) - made:
+        say(f"{stage.name}: the deadline left {left} of {len(tasks)} shards to be made; run it again")
+    return Made(made, rows, progress.tokens or None), left
 
 
 def refuse_too_many_rejects(stage: Stage, context: Context, manifest: Manifest) -> None:

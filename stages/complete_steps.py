@@ -26,9 +26,8 @@ def facts(context: Context) -> dict[str, Any]:
 
 def load(context: Context) -> Any:
     """Load the completer and the maps."""
-    role = context.settings.get(CompleterParams).role
-    model = find_model(context.read(MODELS), role)
-    engine = load_engine(context.settings.get(EngineParams), model.name, model.revision, "generate", role=role)
+    model = find_model(context.read(MODELS), context.settings.get(CompleterParams).role)
+    engine = load_engine(context.settings.get(EngineParams), model.name, model.revision, "generate", role=model.role)
     return engine, read_reliability(context.inputs.folder(RELIABILITY))
 
 

@@ -32,9 +32,8 @@ def facts(context: Context) -> dict[str, Any]:
 
 def load(context: Context) -> Any:
     """Load the completer."""
-    role = context.settings.get(CompleterParams).role
-    model = find_model(context.read(MODELS), role)
-    return load_engine(context.settings.get(EngineParams), model.name, model.revision, "generate", role=role)
+    model = find_model(context.read(MODELS), context.settings.get(CompleterParams).role)
+    return load_engine(context.settings.get(EngineParams), model.name, model.revision, "generate", role=model.role)
 
 
 def work(engine: Any, shard: Shard) -> ShardResult:

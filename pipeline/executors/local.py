@@ -6,9 +6,10 @@ import multiprocessing as mp
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any
@@ -25,24 +26,26 @@ _worker: dict[str, Any] = {}
 
 
 def run_tasks(
-    stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int, tokens: Callable[[int], None]
+    stage: ShardedStage, context: Context, tasks: Iterable[ShardTask], workers: int, tokens: Callable[[int], None]
 ) -> Iterator[FileEntry]:
     """Make shards and yield their entries as they are committed; `tokens` hears of tokens done."""
-    if min(workers, len(tasks)) <= 1:
-        loaded = stage.load(context) if tasks else None
-        for task in tasks:
-            yield _run(stage, context, loaded, task, tokens)
+    if workers == 1:
+        loaded = None
+        for number, task in enumerate(tasks):
+            loaded = loaded if number else stage.load(context)
+            yield run_one(stage, context, loaded, task, tokens)
         return
     # Spawned, not forked: a forked child would inherit torch's thread pools in whatever state they are.
     spawn = mp.get_context("spawn")
     counter = spawn.Value("q", 0)
-    count = min(workers, len(tasks))
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_start, initargs=(stage, context, counter)) as pool:
-        pending: set[Future[FileEntry]] = {pool.submit(_run_in_worker, task) for task in tasks}
+    waiting = iter(tasks)
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(stage, context, counter)) as pool:
+        pending = {pool.submit(_run_in_worker, task) for task in islice(waiting, workers)}
         seen = 0
         try:
             while pending:
                 done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+                pending |= {pool.submit(_run_in_worker, task) for task in islice(waiting, len(done))}
                 now = counter.value
                 tokens(now - seen)
                 seen = now
@@ -55,9 +58,10 @@ def run_tasks(
                 future.cancel()
 
 
-def _run(
+def run_one(
     stage: ShardedStage, context: Context, loaded: Any, task: ShardTask, progress: Callable[[int], None]
 ) -> FileEntry:
+    """Make a shard and commit it."""
     with telling_prefill(f"{stage.name} {Path(task.file).stem}", loaded):
         result = stage.work(loaded, Shard(context, task.file, progress))
     return commit(task, result, stage.kind.schema, stage.kind.key)
@@ -77,7 +81,7 @@ def _run_in_worker(task: ShardTask) -> FileEntry:
         with counter.get_lock():
             counter.value += tokens
 
-    return _run(stage, context, _worker["loaded"], task, progress)
+    return run_one(stage, context, _worker["loaded"], task, progress)
 
 
 def die_with_parent() -> None:

@@ -1,5 +1,6 @@
 """What is finished is never made twice, what decides a shard is in its fingerprint, and counts add up."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.shards import adopt, plan_shards, stage_facts
+from pipeline.stage import Shard, ShardResult
 from tests.pipeline import toy
 from vcrd.errors import BusyError, SchemaError
 from vcrd.io.lock import locked
@@ -160,3 +162,19 @@ def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
         run_whole(replace(toy.MAKE, build=fail), toy.context(tmp_path))
     assert not (tmp_path / "data").exists()
     assert not [path for path in (tmp_path / "hidden").rglob("*") if "half" in path.name or ".tmp-" in path.name]
+
+
+def late(add: int, shard: Shard) -> ShardResult:
+    time.sleep(0.4)
+    return toy.work(add, shard)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_deadline_begins_no_other_shard_and_the_next_run_ends_it(tmp_path: Path, workers: int) -> None:
+    context, stage = toy.context(tmp_path), replace(toy.SQUARE, work=late)
+    run_whole(toy.MAKE, context)
+    assert run_sharded(stage, context, workers, ALL, deadline=0.2) is None
+    assert 1 <= len(made(tmp_path)) <= workers
+    assert not (tmp_path / "data/toy/squares").exists()
+    assert run_sharded(stage, context, workers, ALL) is not None
+    assert sorted(made(tmp_path)) == sorted(entry.file for entry in read_manifest(tmp_path / "data/toy/squares").files)
