@@ -66,7 +66,7 @@ def _train(context: Context, params: PrmParams, out: Path) -> WholeResult:
 
 STAGE = WholeStage(
     name="train_prm",
-    version=2,
+    version=3,
     sections={"prm": PrmParams, "prompts": PromptParams},
     output=NAME,
     whole_inputs=(ROLLOUTS.name, PROPOSALS.name, LABELS.name),

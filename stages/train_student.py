@@ -39,7 +39,7 @@ def build(context: Context, out: Path) -> WholeResult:
 
 STAGE = WholeStage(
     name="train_student",
-    version=2,
+    version=3,
     sections={"train": TrainParams},
     output=NAME,
     whole_inputs=(TRAINING.name,),

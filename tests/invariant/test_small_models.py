@@ -15,6 +15,7 @@ from vcrd.metrics import auroc
 from vcrd.models import PretrainParams, describe_model
 from vcrd.prm import PrmTrainParams
 from vcrd.requests import ClassifyRequest
+from vcrd.training.curve import CURVE, read_curve
 from vcrd.training.pretrain import bpe_tokenizer, pretrain
 from vcrd.training.prm import train_prm
 
@@ -51,6 +52,10 @@ def labelled(count: int, seed: int) -> list[tuple[list[int], list[tuple[int, int
 def test_a_reward_model_learns_and_is_read_back_by_the_engine(tmp_path: Path) -> None:
     losses = train_prm(TEACHER, None, labelled(300, 1), tmp_path, PARAMS, seed=1)
     assert losses[-1] < losses[0]
+    curve = read_curve(tmp_path)
+    steps = -(-300 // PARAMS.batch_size)
+    assert curve[-1].step == steps * PARAMS.epochs
+    assert sum(point.loss for point in curve[:steps]) / steps == pytest.approx(losses[0], rel=1e-6)
     engine = load_engine(
         EngineParams(
             name="transformers",
@@ -81,7 +86,8 @@ def test_a_reward_model_learns_and_is_read_back_by_the_engine(tmp_path: Path) ->
 def test_training_a_reward_model_repeats_to_the_byte(tmp_path: Path) -> None:
     for name in ("a", "b"):
         train_prm(TEACHER, None, labelled(40, 1), tmp_path / name, PARAMS, seed=1)
-    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    for file in ("model.safetensors", CURVE):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 def test_pretraining_learns_and_repeats_to_the_byte(tmp_path: Path) -> None:

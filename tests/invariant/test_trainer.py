@@ -17,6 +17,7 @@ from vcrd.io.parquet import table_from_rows
 from vcrd.records import TRAINING
 from vcrd.training.collator import DataCollatorForWeightedLanguageModeling
 from vcrd.training.config import WeightedSFTConfig
+from vcrd.training.curve import CURVE, POINTS, read_curve
 from vcrd.training.params import TrainParams
 from vcrd.training.student import train_student
 from vcrd.training.trainer import WeightedSFTTrainer
@@ -54,6 +55,25 @@ def test_training_repeats_to_the_byte(tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
     start = load_file(f"{STUDENT}/model.safetensors")
     assert not same(first, start, atol=1e-5)
+
+
+def test_the_curve_repeats_to_the_byte_and_counts_every_token(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        train(tmp_path, name, demo_rows(20), epochs=2.0)
+    assert (tmp_path / "a/out" / CURVE).read_bytes() == (tmp_path / "b/out" / CURVE).read_bytes()
+    curve = read_curve(tmp_path / "a/out")
+    assert [point.step for point in curve] == [1, 2, 3, 4, 5, 6]
+    labels = [label for row in demo_rows(20) for label in row["labels"]]
+    assert sum(point.supervised_tokens for point in curve) == 2 * sum(label != -100 for label in labels)
+    assert {point.learning_rate for point in curve} == {PARAMS["learning_rate"]}
+    assert all(point.nll > 0 and point.kl > 0 for point in curve)
+    assert curve[-1].loss < curve[0].loss
+
+
+def test_a_long_training_has_a_short_curve_with_an_end(tmp_path: Path) -> None:
+    train(tmp_path, "long", demo_rows(8), epochs=POINTS + 3.0, learning_rate=1e-6)
+    steps = [point.step for point in read_curve(tmp_path / "long/out")]
+    assert steps == [*range(2, POINTS + 3, 2), POINTS + 3]
 
 
 def test_rows_of_weight_0_teach_nothing(tmp_path: Path) -> None:

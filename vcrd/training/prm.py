@@ -12,6 +12,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging
 
 from vcrd.prm import PrmRow, PrmTrainParams
+from vcrd.training.curve import CurvePoint, thinned, write_curve
 from vcrd.training.pretrain import save
 
 logging.disable_progress_bar()  # of reading and writing weights; the stage has its own
@@ -28,7 +29,7 @@ def train_prm(
     seed: int,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> list[float]:
-    """Train on (ids, [(position, label)]) rows, save model and tokenizer, and return the loss of every epoch.
+    """Train on (ids, [(position, label)]) rows, save model, tokenizer and curve, and return the loss of every epoch.
 
     The loss is the mean cross-entropy over labelled positions, the two classes weighted equally in all.
     """
@@ -44,7 +45,7 @@ def train_prm(
     optimizer = torch.optim.AdamW(model.parameters(), lr=params.learning_rate, weight_decay=0.01)
     per_epoch = -(-len(rows) // params.batch_size)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=per_epoch * params.epochs)
-    losses = []
+    losses, points = [], list[CurvePoint]()
     for epoch in range(params.epochs):
         order = list(range(len(rows)))
         random.Random(f"{seed}:{epoch}").shuffle(order)
@@ -56,11 +57,15 @@ def train_prm(
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+            rate, value = float(schedule.get_last_lr()[0]), float(loss.detach())
+            learned = sum(len(marks) for _, marks in batch)
+            points.append(CurvePoint(step=len(points) + 1, learning_rate=rate, loss=value, supervised_tokens=learned))
             schedule.step()
-            total += float(loss.detach())
+            total += value
             progress(len(batch))
         losses.append(total / per_epoch)
     save(model, tokenizer, output_dir)
+    write_curve(output_dir, thinned(points))
     return losses
 
 

@@ -14,6 +14,7 @@ from vcrd.errors import ConfigError
 from vcrd.io.progress import Progress
 from vcrd.training.batches import choose_batches
 from vcrd.training.config import WeightedSFTConfig
+from vcrd.training.curve import POINTS, CurvePoint, write_curve
 from vcrd.training.dataset import TrainingDataset, load_training_dataset
 from vcrd.training.params import TrainParams
 from vcrd.training.pretrain import save
@@ -21,13 +22,25 @@ from vcrd.training.trainer import WeightedSFTTrainer
 
 
 class _Bar(TrainerCallback):  # type: ignore[misc]
-    """Shows steps done."""
+    """Shows steps done, and keeps the curve of the training."""
+
+    def __init__(self) -> None:
+        self.points: list[CurvePoint] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._progress = Progress("train_student", state.max_steps, "step")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._progress.advance(1)
+        if state.global_step >= state.max_steps:
+            control.should_log = True  # the last point stands for the steps that are left over
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" in logs:  # and not the times of the whole training
+            known = {name: logs.get(name) for name in ("learning_rate", "loss", "nll", "kl")}
+            self.points.append(
+                CurvePoint(step=state.global_step, supervised_tokens=int(logs["supervised_tokens"]), **known)
+            )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._progress.close()
@@ -42,7 +55,7 @@ def train_student(
     *,
     seed: int,
 ) -> None:
-    """Train a model on a `training` folder and save it: safetensors, configuration, tokenizer, nothing else.
+    """Train a model on a `training` folder and save it: safetensors, configuration, tokenizer, and its curve.
 
     Same data, parameters, seed and threads give the same bytes.
     """
@@ -77,13 +90,15 @@ def train_student(
             gradient_checkpointing=False,
             save_strategy="no",
             report_to=[],
-            logging_steps=10,
+            logging_steps=1 / POINTS,
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
+        bar = _Bar()
         trainer = WeightedSFTTrainer(
-            model=model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[_Bar()]
+            model=model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[bar]
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
+    write_curve(output_dir, bar.points)
