@@ -54,8 +54,15 @@ def _imports(tree: ast.AST) -> list[str]:
 
 
 def graph_of(stages: Mapping[str, Stage]) -> dict[str, Any]:
-    """Return the content of dvc.yaml, stages in the order in which they run."""
-    return {"stages": {name: _entry(stages[name]) for name in _ordered(stages)}}
+    """Return the content of dvc.yaml, stages in the order in which they run, and the plots of what they write."""
+    ordered = [stages[name] for name in stage_order(stages)]
+    plots = [{name: _plot(stage, entry)} for stage in ordered for name, entry in stage.plots.items()]
+    return {"stages": {stage.name: _entry(stage) for stage in ordered}, **({"plots": plots} if plots else {})}
+
+
+def _plot(stage: Stage, entry: Mapping[str, Any]) -> dict[str, Any]:
+    folder = Layout(_PRESET).folder(stage.output)
+    return {**entry, "y": {(folder / file).as_posix(): columns for file, columns in entry["y"].items()}}
 
 
 def _inputs(stage: Stage) -> list[str]:
@@ -63,7 +70,8 @@ def _inputs(stage: Stage) -> list[str]:
     return list(dict.fromkeys([*stage.also_reads, *sharded, *stage.whole_inputs]))
 
 
-def _ordered(stages: Mapping[str, Stage]) -> list[str]:
+def stage_order(stages: Mapping[str, Stage]) -> list[str]:
+    """Return the stages' names in the order in which they run."""
     makers = {stage.output: name for name, stage in stages.items()}
     done: dict[str, None] = {}
 
@@ -104,9 +112,12 @@ def check_graph(path: Path, stages: Mapping[str, Stage]) -> None:
     """Compare dvc.yaml with the stages.
 
     Raises:
-        ConfigError: A dependency, parameter or output is missing or too many.
+        ConfigError: A dependency, parameter, output or plot is missing or too many.
     """
-    expected, got = graph_of(stages)["stages"], yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    graph, written = graph_of(stages), yaml.safe_load(path.read_text(encoding="utf-8"))
+    if graph.get("plots") != written.get("plots"):
+        raise ConfigError(f"{path}: plots are not up to date; run: python -m stages deps")
+    expected, got = graph["stages"], written["stages"]
     for name in dict.fromkeys([*expected, *got]):
         ours, theirs = expected.get(name, {}), got.get(name, {})
         for key in dict.fromkeys([*ours, *theirs]):

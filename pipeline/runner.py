@@ -25,6 +25,15 @@ from vcrd.io.progress import Progress
 
 
 @dataclass(frozen=True)
+class Made:
+    """What a run of a stage made, beside what it adopted: shards, rows in them, tokens that an engine answered."""
+
+    shards: int = 0
+    rows: int = 0
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class Split:
     """Shards whose number is `index` modulo `count`: one task of a job array."""
 
@@ -66,13 +75,15 @@ def run_sharded(stage: ShardedStage, context: Context, workers: int, split: Spli
     return manifest
 
 
-def _make_missing(stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int) -> int:
+def _make_missing(stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int) -> Made:
     todo = [task for task in tasks if adopt(task) is None]
+    rows = 0
     with Progress(stage.name, len(tasks), "shard") as progress:
         progress.advance(len(tasks) - len(todo))
-        for _ in run_tasks(stage, context, todo, workers, lambda tokens: progress.advance(tokens=tokens)):
+        for entry in run_tasks(stage, context, todo, workers, progress.advance_tokens):
             progress.advance(1)
-    return len(todo)
+            rows += entry.rows
+    return Made(len(todo), rows, progress.tokens or None)
 
 
 def refuse_too_many_rejects(stage: Stage, context: Context, manifest: Manifest) -> None:
@@ -114,7 +125,7 @@ def assemble(folder: Path, files: Mapping[str, Path], finish: Callable[[Path], N
     shutil.rmtree(old, ignore_errors=True)
 
 
-def record(stage: Stage, context: Context, manifest: Manifest, made: int, total: int, seconds: float) -> None:
+def record(stage: Stage, context: Context, manifest: Manifest, made: Made, total: int, seconds: float) -> None:
     """Write the counts and measures for `dvc metrics`, and the clock times elsewhere."""
     counts: dict[str, Any] = {
         "rows": {"expected": manifest.expected, "written": manifest.rows, "rejected": manifest.rejects}
@@ -122,8 +133,8 @@ def record(stage: Stage, context: Context, manifest: Manifest, made: int, total:
     if stage.summary is not None:
         counts.update(stage.summary(context, context.layout.folder(stage.output)))
     write_json(context.layout.metrics(stage.name), counts)
-    times = {"seconds": round(seconds, 3), "made": made, "adopted": total - made}
-    write_json(context.layout.timings(stage.name), times)
+    times = {"seconds": round(seconds, 3), "made": made.shards, "adopted": total - made.shards}
+    write_json(context.layout.timings(stage.name), {**times, "rows": made.rows, "tokens": made.tokens})
 
 
 def run_whole(stage: WholeStage, context: Context) -> Manifest:
@@ -142,7 +153,7 @@ def run_whole(stage: WholeStage, context: Context) -> Manifest:
         out = finished / "out"
         rejects = {path.name: path for path in finished.glob("*.parquet")}
         _publish(stage, context, {entry.file: out / entry.file for entry in manifest.files}, rejects, manifest)
-        record(stage, context, manifest, int(made), 1, time.monotonic() - started)
+        record(stage, context, manifest, Made(1, manifest.rows) if made else Made(), 1, time.monotonic() - started)
     return manifest
 
 

@@ -7,7 +7,7 @@ rows at once. Both are pure: same inputs, parameters and seed, same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -134,6 +134,7 @@ class Stage:
         summary: Measures for `dvc metrics`, read off the finished folder.
         sample_kind: Input whose first problems are a sample (`--limit`).
         sample_splits: Splits to sample from; empty for all.
+        plots: What `dvc plots` draws: name -> entry of dvc.yaml, whose `y` has files in the output by their names.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Stage:
     summary: Callable[[Context, Path], Mapping[str, Any]] | None = None
     sample_kind: TableKind[Any] | None = None
     sample_splits: Sequence[str] = ()
+    plots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,6 @@ its own, and every request.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from dataclasses import asdict
 from importlib.resources import files
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from vcrd.inspect.view import Page
 from vcrd.io.files import write_text
+from vcrd.io.pages import policy_hash, spelled_out
 
 _SCRIPTS = ("text.js", "facts.js", "entries.js", "list.js", "detail.js", "main.js")
 
@@ -37,20 +36,11 @@ def render_page(page: Page) -> str:
         page=page,
         script=Markup(script),
         style=Markup(style),
-        script_hash=_hash(script),
-        style_hash=_hash(style),
+        script_hash=policy_hash(script),
+        style_hash=policy_hash(style),
         data=Markup(as_script_data(page)),
     )
     return text
-
-
-def spelled_out(text: str) -> str:
-    """Return text in which nothing steers the display unseen, for what is not drawn by the script.
-
-    >>> spelled_out("a\u202eb")
-    'a[U+202E]b'
-    """
-    return "".join(char if char.isprintable() else f"[U+{ord(char):04X}]" for char in text)
 
 
 def as_script_data(page: Page) -> str:
@@ -65,8 +55,3 @@ def write_page(path: Path, page: Page) -> None:
     """Write the page; it appears when it is whole."""
     text = render_page(page)
     write_text(path, text)
-
-
-def _hash(text: str) -> str:
-    """Return what a content security policy calls an inline block by."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

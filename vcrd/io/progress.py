@@ -57,6 +57,11 @@ class Progress:
             self._last_line = now
             self._print_line()
 
+    @property
+    def tokens(self) -> int:
+        """Tokens so far."""
+        return self._tokens
+
     def advance_tokens(self, tokens: int) -> None:
         """Add tokens."""
         self.advance(tokens=tokens)
