@@ -10,7 +10,8 @@ from pathlib import Path
 
 from benchmarks.claims import claim
 from scripts.browser import Browser
-from tests.vcrd.inspect_pages import READY, make_page
+from tests.vcrd.browsing import READY
+from tests.vcrd.inspect_pages import make_page
 from vcrd.inspect import write_page
 
 PROBLEMS, ROUNDS = 200, 7

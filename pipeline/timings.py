@@ -46,7 +46,9 @@ class StageTime:
         return round(amount / self.seconds, 1) if amount and self.seconds else None
 
 
-def read_times(layout: Layout, stages: Iterable[str], learned: Mapping[str, int | None] | None = None) -> list[StageTime]:
+def read_times(
+    layout: Layout, stages: Iterable[str], learned: Mapping[str, int | None] | None = None
+) -> list[StageTime]:
     """Read what is known of some stages.
 
     Args:
@@ -62,7 +64,7 @@ def read_times(layout: Layout, stages: Iterable[str], learned: Mapping[str, int 
         if layout.timings(name).is_file():
             values = read_json(layout.timings(name))
             if values.get("tokens") is None and not values.get("adopted"):
-                values["tokens"] = (learned or {}).get(name)
+                values["tokens"] = learned.get(name)
             found.append(StageTime(stage=name, **values))
     return found
 

@@ -13,7 +13,7 @@ import polars as pl
 
 ROOT = Path(__file__).parent.parent
 _CODE = ("vcrd", "pipeline", "stages")
-_PARTS = (*_CODE, "presets", "data/models", "data/inputs", "dvc.yaml", ".dvc/config", ".dvcignore")
+_PARTS = (*_CODE, "presets", "data/models", "data/inputs", "dvc.yaml", ".dvc/config", ".dvc/plots", ".dvcignore")
 _SMALL = {
     "problems.path": "data/inputs/small.yaml",
     "problems.splits": "{train: 12, prm: 10, fit: 8, judge: 6, test: 12}",

@@ -51,6 +51,19 @@ def test_a_dependency_that_is_missing_is_found(tmp_path: Path) -> None:
         check_graph(tmp_path / "dvc.yaml", STAGES)
 
 
+def test_a_plot_that_is_missing_is_found_and_every_template_is_there(tmp_path: Path) -> None:
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    plots = {name: entry for item in graph["plots"] for name, entry in item.items()}
+    assert {"funnel", "tokens", "validity", "weights", "reliability", "student_curve", "accuracy"} <= set(plots)
+    for plot in plots.values():
+        assert plot["template"] == "linear" or (ROOT / f".dvc/plots/{plot['template']}.json").is_file()
+        assert all(file.startswith("data/${preset}/report/") for file in plot["y"])
+    graph["plots"].pop()
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(graph))
+    with pytest.raises(ConfigError, match="plots are not up to date"):
+        check_graph(tmp_path / "dvc.yaml", STAGES)
+
+
 def test_the_closure_reaches_what_is_imported_inside_functions() -> None:
     code = code_of("stages.train_student", ROOT)
     assert {

@@ -1,6 +1,7 @@
 """A small demo run from problems to report, and what happens to it when something changes."""
 
 import json
+import re
 from pathlib import Path
 
 import duckdb
@@ -8,12 +9,14 @@ import numpy as np
 import polars as pl
 import pyarrow.dataset as ds
 import pytest
+import yaml
 from transformers import AutoModelForCausalLM
 
 from tests.invariant.training import assert_trees_equal_rows
 from tests.workspace import Workspace, stages_run
 from vcrd.io.parquet import read_table
 from vcrd.records import ARTEFACTS, COMPACT_TRAINING_SCHEMA, ROLLOUTS, TRAINING
+from vcrd.report import PLOTS
 from vcrd.storage import decode_teacher_signal
 from vcrd.training.head import add_weighted_head
 from vcrd.trees.support import prepare_for_trees
@@ -103,6 +106,52 @@ def test_the_report_says_what_the_artefacts_say(finished: Workspace) -> None:
     said = finished.check("python", "-m", "stages", "show")
     assert "student after" in said
     assert "data/demo-math/report/report.html" in said
+
+
+def test_dvc_plots_draws_everything_that_the_report_does(finished: Workspace, tmp_path: Path) -> None:
+    said = finished.check("dvc", "plots", "show", "-o", str(tmp_path))
+    assert "index.html" in said
+    page = (tmp_path / "index.html").read_text()
+    specs = [json.loads(spec) for spec in re.findall(r"var spec = (\{.*?\});\n", page, re.DOTALL)]
+    drawn = {spec["title"]["text"] if isinstance(spec["title"], dict) else spec["title"]: spec for spec in specs}
+    assert set(drawn) == {plot["title"] for plot in PLOTS.values()}
+    folder = finished.root / "data/demo-math/report"
+    for plot in PLOTS.values():
+        [(file, columns)] = plot["y"].items()
+        rows = pl.read_csv(folder / file).to_dicts()
+        assert rows, file
+        points = drawn[plot["title"]]["data"]["values"]
+        for column in [columns] if isinstance(columns, str) else columns:
+            found = [point[column] for point in points if point["field"] == column]
+            assert [float(value) if value else None for value in found] == [row[column] for row in rows], (file, column)
+    assert "not found" not in said
+    assert "rror" not in said
+
+
+def test_tokens_and_curves_of_the_report_are_those_of_the_artefacts(finished: Workspace) -> None:
+    summary = json.loads((finished.root / "data/demo-math/report/summary.json").read_text())
+    tokens = {item["stage"]: item for item in summary["tokens"]}
+    rollouts, completions = (finished.table(name) for name in ("rollouts", "completions"))
+    assert tokens["generate_rollouts"]["generated"] == rollouts["token_ids"].list.len().sum()
+    assert tokens["complete_steps"]["generated"] == completions["token_ids"].list.len().sum()
+    supervised = sum(label != -100 for row in finished.table("training")["labels"].to_list() for label in row)
+    assert tokens["train_student"]["trained"] == supervised == summary["training"]["supervised_tokens"]
+    assert sum(item["tokens"] for item in summary["histograms"]["weights"]) == supervised
+    assert summary["curves"]["student"]
+    assert summary["curves"]["prm"]
+
+
+def test_the_figures_and_the_times_are_shown_for_scripts_too(finished: Workspace) -> None:
+    summary = json.loads((finished.root / "data/demo-math/report/summary.json").read_text())
+    show = ("python", "-m", "stages", "show")
+    assert json.loads(finished.check(*show, "--json")) == summary
+    times = {item["stage"]: item for item in json.loads(finished.check(*show, "--timings", "--json"))}
+    assert list(times) == list(yaml.safe_load((finished.root / "dvc.yaml").read_text())["stages"])
+    assert sum(item["share"] for item in times.values()) == pytest.approx(1, abs=0.01)
+    for stage in ("generate_rollouts", "label_steps", "complete_steps", "score_steps", "train_student"):
+        assert times[stage]["tokens_per_second"] > 0, stage
+    assert times["evaluate_student"]["rows_per_second"] > 0
+    assert "tokens/s" in finished.check(*show, "--timings")
 
 
 def test_a_second_repro_runs_nothing(finished: Workspace) -> None:

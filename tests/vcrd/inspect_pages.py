@@ -15,9 +15,6 @@ from vcrd.io.parquet import as_row, table_from_rows, write_table
 from vcrd.io.rejects import REJECTS_SCHEMA
 from vcrd.records import EVIDENCE, PROBLEMS, PROPOSALS, ROLLOUTS, TRAINING, VALIDITY, Artefact, Validity
 
-READY = "performance.getEntriesByName('ready').length > 0"
-"""True in the browser once the page has drawn itself."""
-
 _WORDS = ("so", " the", " sum", " of", " both", " is", " 12", "\n", " and", " hence", " (", "7", ")", " ×", " é", " 数")
 _DOMAINS = ("math", "code", "instructions")
 

@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from scripts.browser import Browser, find_chromium
+from scripts.browser import Browser
 from scripts.screenshots import take
-from tests.vcrd.inspect_pages import READY, make_page, write_run
-from vcrd.errors import ConfigError
+from tests.vcrd.browsing import DESK, HOSTILE, PHONE, barriers, open_at
+from tests.vcrd.inspect_pages import make_page, write_run
 from vcrd.inspect import Page, PrefixView, ProblemView, gather_page, write_page
 
 PAGE = make_page(200)
 CHOSEN = "document.querySelector('#list [aria-selected=true]')?.innerText"
 FOCUS = "document.activeElement.id || document.activeElement.className"
 NODES = "document.querySelectorAll('*').length"
-PHONE, DESK = (360, 740), (1280, 800)
-HOSTILE = (
-    "<script>pwned = 1</script>",
-    "</script><script>pwned = 2</script>",
-    "<!--<script>",
-    "]]><img src=x onerror='pwned = 3'>",
-    '"><svg onload=pwned=4>',
-    "javascript:pwned=5",
-    "{{ 7 * 7 }} {% raw %}",
-    "\u202egnirts desrever\u202c \u2066isolate\u2069 \u200fmark",
-    "nul \x00, escape \x1b[31m, line separator \u2028, joined \U0001f469\u200d\U0001f52c, \U000e0041 tag",
-    "filler \u3164, selector \U000e0154 end",
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    try:
-        find_chromium()
-    except ConfigError as error:
-        pytest.skip(str(error))
-    with Browser() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +33,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Browser, large: Path) -> Browser:
     open_at(browser, large, DESK)
     return browser
-
-
-def open_at(browser: Browser, path: Path, size: tuple[int, int], scheme: str = "light", fragment: str = "") -> None:
-    browser.resize(*size, mobile=size == PHONE)
-    browser.prefer(scheme)
-    browser.problems.clear()
-    browser.open(path, fragment, READY)
 
 
 def choose(browser: Browser, **values: str | float) -> None:
@@ -267,11 +235,7 @@ def test_there_is_no_serious_barrier(
     open_at(browser, request.getfixturevalue(corpus), size, scheme)
     assert browser.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert browser.evaluate(f"matchMedia('(prefers-color-scheme: {scheme})').matches")
-    browser.evaluate(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8") + "; 0")
-    found = browser.evaluate("axe.run(document)")
-    assert len(found["passes"]) > 20
-    serious = [item for item in found["violations"] if item["impact"] in ("serious", "critical")]
-    assert [(item["id"], item["nodes"][0]["html"]) for item in serious] == []
+    assert barriers(browser) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH = 440
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 12, 10, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 10, 44
 _ROW, _GAP, _NAMES, _SAID = 26, 6, 158, 122
 _TICKS = 4
 Value = float | None

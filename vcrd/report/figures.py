@@ -10,6 +10,8 @@ from vcrd.report.tables import MODEL_NAMES
 from vcrd.report.tokens import TOKEN_KINDS
 
 Summary = Mapping[str, Any]
+_CURVE_ROWS = 25
+"""So many points of a curve are in its table at most, the last among them; the CSV beside the page has all."""
 _CURVE = ("loss", "nll", "kl")
 _CURVE_NAMES = {"loss": "loss", "nll": "NLL", "kl": "KL"}
 
@@ -126,7 +128,9 @@ def _curve(points: Sequence[Summary], names: Sequence[str], title: str, unit: st
     told = f"over {points[-1]['step']:,} steps: " + ", ".join(
         f"{name} from {number(first)} to {number(last)}" for name, first, last in ends
     )
-    rows = [[number(item[name]) for name in ("step", *names)] for item in points]
+    every = -(-len(points) // _CURVE_ROWS)
+    some = points[(len(points) - 1) % every :: every]
+    rows = [[number(item[name]) for name in ("step", *names)] for item in some]
     return _chart(title, told, plot, ("step", *called), rows, called if len(called) > 1 else ())
 
 
