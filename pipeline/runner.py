@@ -18,7 +18,7 @@ from pipeline.executors.local import run_tasks
 from pipeline.shards import ShardTask, adopt, plan_shards, shard_file, stage_facts, write_rejects
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
 from vcrd.errors import SchemaError, VcrdError
-from vcrd.io.files import fingerprint, fsync_path, remove_temporaries, sha256_file, write_json
+from vcrd.io.files import fingerprint, fsync_path, read_json, remove_temporaries, sha256_file, write_json
 from vcrd.io.lock import locked
 from vcrd.io.manifest import Manifest, check_files, read_manifest, write_manifest
 from vcrd.io.progress import Progress
@@ -133,8 +133,17 @@ def record(stage: Stage, context: Context, manifest: Manifest, made: Made, total
     if stage.summary is not None:
         counts.update(stage.summary(context, context.layout.folder(stage.output)))
     write_json(context.layout.metrics(stage.name), counts)
-    times = {"seconds": round(seconds, 3), "made": made.shards, "adopted": total - made.shards}
-    write_json(context.layout.timings(stage.name), {**times, "rows": made.rows, "tokens": made.tokens})
+    record_times(context.layout.timings(stage.name), made, total, seconds)
+
+
+def record_times(path: Path, made: Made, total: int, seconds: float) -> None:
+    """Write how long a run took; one that only adopted keeps what the run before it took to make anything."""
+    times: dict[str, Any] = {"seconds": round(seconds, 3), "made": made.shards, "adopted": total - made.shards}
+    times |= {"rows": made.rows, "tokens": made.tokens}
+    if not made.shards and path.is_file():
+        before = read_json(path)
+        times["earlier"] = before.get("earlier", before)
+    write_json(path, times)
 
 
 def run_whole(stage: WholeStage, context: Context) -> Manifest:

@@ -12,7 +12,7 @@ from vcrd.io.files import read_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTime:
-    """The last run of one stage.
+    """The last run of one stage that made anything.
 
     Attributes:
         stage: Its name.
@@ -46,9 +46,7 @@ class StageTime:
         return round(amount / self.seconds, 1) if amount and self.seconds else None
 
 
-def read_times(
-    layout: Layout, stages: Iterable[str], learned: Mapping[str, int | None] | None = None
-) -> list[StageTime]:
+def read_times(layout: Layout, stages: Iterable[str], learned: Mapping[str, int | None]) -> list[StageTime]:
     """Read what is known of some stages.
 
     Args:
@@ -63,6 +61,7 @@ def read_times(
     for name in stages:
         if layout.timings(name).is_file():
             values = read_json(layout.timings(name))
+            values = values.pop("earlier", values)
             if values.get("tokens") is None and not values.get("adopted"):
                 values["tokens"] = learned.get(name)
             found.append(StageTime(stage=name, **values))

@@ -6,24 +6,34 @@ from pathlib import Path
 import pytest
 
 from pipeline.layout import Layout
-from pipeline.runner import Split, run_sharded, run_whole
+from pipeline.runner import Made, Split, record_times, run_sharded, run_whole
 from pipeline.timings import StageTime, read_times, time_figures, times_text
 from tests.pipeline import toy
-from vcrd.io.files import write_json
+from vcrd.io.files import read_json, write_json
 
 
 def layout(root: Path) -> Layout:
     return toy.context(root).layout
 
 
-def test_a_run_that_adopts_everything_has_no_rates(tmp_path: Path) -> None:
-    for made, rows in ((4, 36), (0, 0)):
+def test_the_times_of_what_was_made_outlive_runs_that_only_adopt(tmp_path: Path) -> None:
+    for made in (4, 0, 0):
         context = toy.context(tmp_path)
         run_whole(toy.MAKE, context)
         run_sharded(toy.SQUARE, context, 1, Split())
+        assert read_json(layout(tmp_path).timings("square"))["made"] == made
         [square] = read_times(layout(tmp_path), ["square", "never ran"], {})
-        assert (square.made, square.adopted, square.rows, square.tokens) == (made, 4 - made, rows, rows or None)
-        assert (time_figures([square])[0]["rows_per_second"] is None) == (made == 0)
+        assert (square.made, square.adopted, square.rows, square.tokens) == (4, 0, 36, 36)
+    said = read_json(layout(tmp_path).timings("square"))
+    assert "earlier" not in said["earlier"]
+    assert time_figures([square])[0]["rows_per_second"] > 0
+
+
+def test_what_was_made_elsewhere_has_no_rates(tmp_path: Path) -> None:
+    record_times(tmp_path / "times.json", Made(), 4, 0.1)
+    found = StageTime(stage="square", **read_json(tmp_path / "times.json"))
+    assert (found.made, found.adopted) == (0, 4)
+    assert time_figures([found])[0]["rows_per_second"] is None
 
 
 def test_rates_and_shares_are_of_seconds() -> None:

@@ -122,7 +122,7 @@ def test_dvc_plots_draws_everything_that_the_report_does(finished: Workspace, tm
         assert rows, file
         points = drawn[plot["title"]]["data"]["values"]
         for column in [columns] if isinstance(columns, str) else columns:
-            found = [point[column] for point in points if point["field"] == column]
+            found = [point[column] for point in points if point.get("field", column) == column]
             assert [float(value) if value else None for value in found] == [row[column] for row in rows], (file, column)
     assert "not found" not in said
     assert "rror" not in said
