@@ -50,7 +50,10 @@ NOT_RUN = {
     ),
     "python -m stages show --json": ("needs a report", _TIMES),
     "python -m stages show --timings": ("needs a report", _TIMES),
-    "dvc plots show": ("needs a report", "tests/stages/test_chain.py::test_dvc_plots_draws_everything_that_the_report_does"),
+    "dvc plots show": (
+        "needs a report",
+        "tests/stages/test_chain.py::test_dvc_plots_draws_everything_that_the_report_does",
+    ),
     "dvc metrics show": ("needs a run", _TIMES),
     "dvc repro --allow-missing train_student": (
         "needs the entries of a whole run",
