@@ -1,4 +1,4 @@
-"""`python -m stages show`: the figures of a run."""
+"""`python -m stages show`: the figures of a run, and how long its stages took."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def command(timings: bool, as_json: bool) -> None:
 
     \b
     python -m stages show
-    python -m stages show --timings
     python -m stages show --json
+    python -m stages show --timings
     """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     layout = Layout(load_settings(PARAMS, "stages").preset)
     path = layout.folder("report") / SUMMARY

@@ -39,6 +39,7 @@ from tests.workspace import ROOT
 from vcrd.io.parquet import read_table, shard_files
 
 _CHAIN = "tests/stages/test_chain.py::test_a_second_repro_runs_nothing"
+_TIMES = "tests/stages/test_chain.py::test_the_figures_and_the_times_are_shown_for_scripts_too"
 NOT_RUN = {
     "make demo": ("minutes, and it installs; the chain is run by the test", _CHAIN),
     "dvc repro": ("minutes", _CHAIN),
@@ -47,6 +48,13 @@ NOT_RUN = {
         "needs a report",
         "tests/stages/test_chain.py::test_the_report_says_what_the_artefacts_say",
     ),
+    "python -m stages show --json": ("needs a report", _TIMES),
+    "python -m stages show --timings": ("needs a report", _TIMES),
+    "dvc plots show": (
+        "needs a report",
+        "tests/stages/test_chain.py::test_dvc_plots_draws_everything_that_the_report_does",
+    ),
+    "dvc metrics show": ("needs a run", _TIMES),
     "dvc repro --allow-missing train_student": (
         "needs the entries of a whole run",
         "tests/vcrd/test_hub_lock.py::test_a_fresh_clone_trains_from_what_it_pulls_with_one_command",

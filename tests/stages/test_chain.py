@@ -152,6 +152,7 @@ def test_the_figures_and_the_times_are_shown_for_scripts_too(finished: Workspace
         assert times[stage]["tokens_per_second"] > 0, stage
     assert times["evaluate_student"]["rows_per_second"] > 0
     assert "tokens/s" in finished.check(*show, "--timings")
+    assert "generate_rollouts.json" in finished.check("dvc", "metrics", "show")
 
 
 def test_a_second_repro_runs_nothing(finished: Workspace) -> None:
