@@ -170,6 +170,21 @@ def given(text: str) -> dict[str, Any]:
     return found
 
 
+def test_commands_are_read_whole() -> None:
+    text = "# told\na \\\n  b\ncat > x <<'END'\n# kept\nEND\nc  # told\n"
+    assert commands(text) == ["a \\\n  b", "cat > x <<'END'\n# kept\nEND", "c  # told"]
+    assert bare("c  # told") == "c"
+    assert left_out("make demo    # minutes") == "make demo"
+    assert left_out("make demo-code") is None
+
+
+def test_a_command_that_fails_ends_its_block_and_is_named(place: Place) -> None:
+    done = place.bash("vcrd nonsense | cat\necho never")
+    assert done.returncode == 2
+    assert "never" not in done.stdout
+    assert "failed: vcrd nonsense" in done.stderr
+
+
 def test_what_is_not_run_here_is_run_elsewhere() -> None:
     everything = [command for page in PAGES for block in blocks(page) for command in commands(block.text)]
     used = {left_out(command) for command in everything}
