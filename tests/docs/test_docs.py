@@ -179,7 +179,7 @@ def test_commands_are_read_whole() -> None:
 
 
 def test_a_command_that_fails_ends_its_block_and_is_named(place: Place) -> None:
-    done = place.bash("vcrd nonsense | cat\necho never")
+    done = place.bash("echo {} | vcrd nonsense\necho never")
     assert done.returncode == 2
     assert "never" not in done.stdout
     assert "failed: vcrd nonsense" in done.stderr
