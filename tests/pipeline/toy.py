@@ -13,7 +13,7 @@ from pipeline.layout import Layout
 from pipeline.params import RunParams, Settings
 from pipeline.shards import shard_file, shard_of, write_shards
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult, WholeResult, WholeStage
-from vcrd.io.rejects import reject
+from vcrd.io.rejects import Reject, reject
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ NUMBERS, SQUARES = Numbers(), Squares()
 def build(context: Context, out: Path) -> WholeResult:
     count = context.settings.run.num_shards
     numbers = [Number(f"n{index}", "train", index) for index in range(40)]
-    shards = [
+    shards: list[tuple[str, list[Number], list[Reject]]] = [
         (shard_file(shard), [item for item in numbers if shard_of(item.problem_id, count) == shard], [])
         for shard in range(count)
     ]
