@@ -13,7 +13,10 @@ export VLLM_NO_USAGE_STATS := 1
 
 .PHONY: setup-demo setup demo test check bench screenshots clean-scratch
 
+# DVC refuses to run where git is absent until it is told so.
 setup-demo: .venv/.demo
+	@test -e .git || dvc config --local core.no_scm true
+
 setup: .venv/.all
 
 $(BIN)/python:
@@ -33,7 +36,6 @@ $(BIN)/python:
 	touch $@
 
 demo: setup-demo
-	@test -e .git || dvc config --local core.no_scm true
 	python -m stages preset use demo-math --keep
 	HF_HUB_OFFLINE=1 dvc repro
 	@python -m stages show

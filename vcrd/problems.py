@@ -147,8 +147,9 @@ def _make_problem(row: SourceRow, params: ProblemParams, source: str) -> Problem
         return reject(row.place, "bad_split", f"expected one of {SPLITS}, got {split!r}", row=row.values)
     try:
         digest = hashlib.sha256("\x00".join((params.domain, prompt, text or "")).encode())
+        "".join(responses).encode()  # they are no part of the id, but have to be written as well
     except UnicodeEncodeError as error:
-        return reject(row.place, "bad_text", str(error))
+        return reject(row.place, "bad_text", str(error), row=row.values)
     return Problem(
         problem_id=digest.hexdigest()[:16],
         domain=params.domain,

@@ -39,7 +39,7 @@ def command(stage: str | None, samples: int, as_json: bool) -> None:
         raise ConfigError(f"{layout.rejects(stage or '*')} is not there yet; run: dvc repro {stage or ''}".rstrip())
     if as_json:
         told = {"preset": layout.preset, "stages": [asdict(item) for item in found]}
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(told, indent=2))
         return
     for item in found:
         if item.reasons or stage:

@@ -123,7 +123,7 @@ def test_ranges_and_docstrings_become_words() -> None:
 def reject_some(project: Path) -> None:
     """Two shards of rejects, as a run leaves them; one text is hostile to a terminal."""
     rows = [reject(f"r{index}", "too_long" if index % 3 else "no_step", f"{index} tokens") for index in range(9)]
-    rows[0] = reject("r0", "no_step", text="\x1b[31m" + "x" * 500)
+    rows[0] = reject("r0", "no_step", text="\x1b[31m\ud800" + "x" * 500)
     folder = Layout("demo-math").rejects("generate_rollouts")
     folder.mkdir(parents=True)
     for index, part in enumerate((rows[:4], rows[4:])):
@@ -138,13 +138,13 @@ def test_rejects_are_told_by_reason_with_samples(project: Path) -> None:
     reject_some(project)
     shown = said("errors", "--samples", "2").splitlines()
     assert shown[:3] == ["generate_rollouts: 9 of 20 rows rejected", "  no_step 3", "    r0"]
-    assert shown[3].startswith('      "\\u001b[31mxxx')
+    assert shown[3].startswith('      "\\u001b[31m\\ud800xxx')
     assert len(shown[3]) < 200
     assert shown[4:] == ["    r3  3 tokens", "  too_long 6", "    r1  1 tokens", "    r2  2 tokens"]
     told = json.loads(said("errors", "generate_rollouts", "--json", "--samples", "100"))["stages"][0]
     assert told["reasons"] == {"no_step": 3, "too_long": 6}
     assert [item["record_id"] for item in told["samples"]["no_step"]] == ["r0", "r3", "r6"]
-    assert told["samples"]["no_step"][0]["row"]["text"] == "\x1b[31m" + "x" * 500
+    assert told["samples"]["no_step"][0]["row"]["text"] == "\x1b[31m\ud800" + "x" * 500
     with pytest.raises(ConfigError, match="did you mean 'generate_rollouts'"):
         said("errors", "generate_rollout")
 

@@ -2,12 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.shards import write_rejects
+from vcrd.io.parquet import as_row, read_table, table_from_rows
+from vcrd.io.rejects import REJECTS_SCHEMA
 from vcrd.io.sources import SourceRow
 from vcrd.problems import SPLITS, ColumnParams, ProblemParams, SplitParams, make_problems
+from vcrd.records import PROBLEMS
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 COLUMNS = ColumnParams(prompt="q", reference="a", split="s", responses="r")
@@ -19,7 +25,9 @@ PARAMS = ProblemParams(
     limit=None,
     splits=SplitParams(train=4, prm=2, fit=1, judge=1, test=2),
 )
-VALUE = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.text(max_size=2), max_size=2)
+TEXT = st.text(st.characters(codec=None), max_size=3)
+"""Halves of characters too, which JSON can name and no file can hold."""
+VALUE = st.none() | st.integers() | TEXT | st.lists(TEXT, max_size=2)
 ROW = st.none() | st.fixed_dictionaries({}, optional=dict.fromkeys("qasr", VALUE))
 
 
@@ -33,6 +41,25 @@ def test_every_row_is_a_problem_or_a_reject(values: list) -> None:
     assert len(problems) + len(rejects) == len(values)
     assert len({item.problem_id for item in problems}) == len(problems)
     assert all(item.split in SPLITS for item in problems)
+    for made, schema in ((problems, PROBLEMS.schema), (rejects, REJECTS_SCHEMA)):
+        assert table_from_rows([as_row(item) for item in made], schema, "").num_rows == len(made)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"q": "\ud800", "a": "1"}, "bad_text"),
+        ({"q": "a", "a": "\ud800"}, "bad_text"),
+        ({"q": "a", "a": "1", "r": ["\ud800"]}, "bad_text"),
+        ({"q": "", "a": "\ud800"}, "no_prompt"),
+    ],
+)
+def test_half_a_character_rejects_its_row_and_stops_nothing(row: dict, reason: str, tmp_path: Path) -> None:
+    problems, [found] = make_problems(rows([row]), PARAMS, "x", seed=1)
+    assert (problems, found.reason) == ([], reason)
+    write_rejects(tmp_path / "part-00000.parquet", [found])
+    [kept] = read_table(tmp_path / "part-00000.parquet").to_pylist()
+    assert json.loads(kept["row"]) == {"row": row}
 
 
 def test_order_changes_no_id_and_no_split() -> None:

@@ -32,8 +32,14 @@ class Reject:
 
 
 def reject(record_id: str, reason: str, message: str = "", **row: object) -> Reject:
-    """Make a reject, keeping what there was of the row."""
+    r"""Make a reject, keeping what there was of the row.
+
+    >>> reject("line 1", "no_prompt", row={"answer": "\ud800"}).row
+    '{"row": {"answer": "\\ud800"}}'
+    """
     kept = json.dumps(row, ensure_ascii=False, default=str) if row else ""
+    # JSON may name half of a character, which no file can hold but by that name.
+    kept = kept.encode(errors="backslashreplace").decode()
     return Reject(record_id=record_id, reason=reason, message=message, row=kept)
 
 
