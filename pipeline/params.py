@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -44,6 +45,7 @@ class GlobalParams:
     """How the run is cut up."""
 
 
+_PLAIN_NAME = re.compile(r"[\w-][\w.-]*")
 GLOBALS: dict[str, type] = typing.get_type_hints(GlobalParams)
 
 
@@ -89,6 +91,11 @@ def parse_settings(values: Mapping[str, Any], sections: Mapping[str, type], orig
     kinds = {**GLOBALS, **sections}
     _check_keys(values, kinds, origin, "")
     parsed = {name: _parse(kind, values[name], origin, name) for name, kind in kinds.items()}
+    if not _PLAIN_NAME.fullmatch(parsed["preset"]):
+        raise ConfigError(
+            f"{origin}: preset: expected letters, digits, '-', '_' and '.', not '.' first, for a folder has this name, "
+            f"got {parsed['preset']!r}"
+        )
     return Settings(
         preset=parsed["preset"],
         seed=parsed["seed"],

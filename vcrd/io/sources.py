@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from vcrd.io.parquet import read_batches
 from vcrd.io.text import parse_yaml
 
 HUB_KEYS = {"hub", "config", "split", "revision"}
+_HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,12 @@ def read_hub_rows(card: Mapping[str, Any]) -> Iterator[SourceRow]:
     """
     if missing := HUB_KEYS - set(card):
         raise ConfigError(f"the source card of {card.get('hub')} lacks {sorted(missing)}")
+    wrong = [key for key in sorted(HUB_KEYS) if not isinstance(card[key], str) and (key != "config" or card[key])]
+    if wrong or not _HUB_NAME.fullmatch(card["hub"]) or Path(card["hub"]).exists():
+        raise ConfigError(
+            f"the source card of {card['hub']!r} must give {', '.join(wrong) or 'hub'} as text, hub as org/name on the "
+            "Hub; for files on this machine set problems.path to them"
+        )
     from datasets import load_dataset
 
     try:
