@@ -36,7 +36,7 @@ _MOST_ROWS = 50
 @cache
 def scratch() -> Path:
     """Return a folder for this process alone, in memory where there is such a place."""
-    memory = Path("/dev/shm")
+    memory = Path("/dev/shm")  # noqa: S108 - the folder in it is made by mkdtemp
     folder = Path(tempfile.mkdtemp(prefix="vcrd-fuzz-", dir=memory if memory.is_dir() else None))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -68,7 +68,7 @@ def train_student(
     if tokenizer.pad_token_id is None:
         raise ConfigError(f"the tokenizer of {model_path!r} has no pad token; set one and save it")
     rows = load_training_dataset(training_dir)
-    assert isinstance(rows, TrainingDataset), "only streams are none"
+    assert isinstance(rows, TrainingDataset), "only streams are none"  # noqa: S101 - for the type checker
     batches = choose_batches(model, rows, params)
     with tempfile.TemporaryDirectory() as scratch:
         args = WeightedSFTConfig(
