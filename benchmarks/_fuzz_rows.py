@@ -21,11 +21,12 @@ import yaml
 from benchmarks._fuzz_data import scratch
 from benchmarks._fuzz_text import holds, text_of
 from vcrd.domains.demo_math import build_tokenizer
+from vcrd.examples import SignalCounts
 from vcrd.export import TARGETS
 from vcrd.export.rows import read_shard, sound_rows
 from vcrd.hub.card import make_card
 from vcrd.hub.contents import Contents
-from vcrd.hub.facts import Facts, SignalFacts, TableFacts
+from vcrd.hub.facts import Facts, TableFacts
 from vcrd.hub.licences import licences_of
 from vcrd.io.manifest import FileEntry, Manifest, write_manifest
 from vcrd.records import COMPACT_TRAINING_SCHEMA, MODELS, PROBLEMS, TRAINING
@@ -166,8 +167,7 @@ def fill_card(data: bytes) -> None:
     names = [*names, *[""] * 8][:8]
     repo, licence, source, model, revision, key, value, reason = names
     contents = _contents(source, licence, model, revision, {key: value, "prompts": {"template": value}}, reason)
-    facts = Facts(tables=_tables(), signal=SignalFacts(w_max=4.0, targets=Counter({reason: 1})), judged={})
-    facts.signal.validities = {name: np.zeros(20, np.int64) for name in ("student", "teacher")}  # type: ignore[union-attr]
+    facts = Facts(tables=_tables(), signal=SignalCounts(targets=Counter({reason: 1})), judged={})
     licences = licences_of(contents, None)
     card = make_card(contents, facts, repo, licences)
     DatasetCard(card, ignore_metadata_errors=False)

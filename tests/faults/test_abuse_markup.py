@@ -12,16 +12,15 @@ import yaml
 from tests.vcrd.factories import problem
 from tests.vcrd.inspect_pages import make_page
 from tests.vcrd.made_run import make_run, mend_manifest, rewrite
+from tests.vcrd.report_findings import make_findings
 from vcrd.domains.demo_math import build_tokenizer
 from vcrd.hub.card import make_card
 from vcrd.hub.contents import collect
 from vcrd.hub.facts import gather
 from vcrd.inspect import render_page
-from vcrd.io.manifest import Manifest
 from vcrd.io.parquet import shard_files
 from vcrd.prompts import PromptParams, prompt_ids
-from vcrd.records import TrainingExample
-from vcrd.report import PAGE, Findings, write_report
+from vcrd.report import PAGE, write_report
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -58,42 +57,13 @@ def shape(page: str) -> list[tuple[str, tuple[str, ...]]]:
     return [(tag, tuple(sorted(attributes))) for tag, attributes in elements(page)]
 
 
-def findings(text: str) -> Findings:
-    measured = {"value": 0.1, "low": 0.0, "high": 0.2}
-    estimate = {"n": 1, "brier": measured, "ece": measured, "auroc": measured}
-    accuracy = {"n": 10, "accuracy": 0.5, "low": 0.4, "high": 0.6, "step_validity": None}
-    diagram = [{"bin": 0, "n": 1, "lowest": 0.0, "highest": 1.0, "mean_probability": 0.5, "share_sound": 0.5}]
-    lists = {name: [] for name in ("teacher_topk_ids", "teacher_topk_logprobs", "teacher_tail_logprob")}
-    lists |= {name: [] for name in ("input_ids", "labels", "token_weights")}
-    numbers = dict.fromkeys(("student_validity", "teacher_validity", "relative_validity", "step_strength"), 0.5)
-    texts = dict.fromkeys(("example_id", "rollout_id", "problem_id", "domain", "student_step", "teacher_step"), text)
-    example = TrainingExample(**lists, **numbers, **texts, step_index=0, target="student")
-    return Findings(
-        preset=text,
-        seed=1,
-        manifests=[Manifest(artefact=text, stage=text, stage_version=1, provenance={}, files=[])],
-        evaluation={"before": accuracy, "after": accuracy, "teacher": accuracy},
-        judged={"n": 1, "estimates": {"local_validity": estimate, text: estimate}, "diagram": diagram},
-        prm=text,
-        training={
-            "supervised_tokens": 1,
-            "mean_weight": 1.0,
-            "share_of_zero_weights": 0.0,
-            "targets": {"teacher": 1, "student": 0},
-        },
-        examples=[example],
-    )
-
-
-def test_a_report_shows_text_as_text(tmp_path: Path) -> None:
+def test_a_report_has_the_same_elements_whatever_the_text(tmp_path: Path) -> None:
     pages = {}
-    for name, text in (("plain", "words"), ("hostile", ALL)):
-        (tmp_path / name).mkdir()
-        write_report(tmp_path / name, findings(text))
+    for name, text in (("plain", str), ("hostile", lambda text: text + ALL)):
+        write_report(tmp_path / name, make_findings(text))
         pages[name] = (tmp_path / name / PAGE).read_text(encoding="utf-8")
     assert shape(pages["hostile"]) == shape(pages["plain"])
     assert "{{ 7*7 }}" in pages["hostile"]
-    assert not [tag for tag, _ in elements(pages["hostile"]) if tag == "script"]
 
 
 def test_a_page_to_inspect_has_the_same_elements_whatever_the_text() -> None:
@@ -119,7 +89,9 @@ def test_a_card_shows_names_as_text_and_its_yaml_reads_back(tmp_path: Path, text
     head, body = card.removeprefix("---\n").split("\n---\n", 1)
     assert yaml.safe_load(head)["license"] == "other"
     outside = "".join(_outside_code(body))
-    assert "<" not in outside.replace("\\<", "")
+    plain = card_of(tmp_path / "plain", "words").split("\n---\n", 1)[1]
+    assert shape(outside.replace("\\<", "")) == shape("".join(_outside_code(plain)))
+    assert outside.replace("\\<", "").count("<!--") == plain.count("<!--")
     if "{{" in text:
         assert "7*7" in body
         assert "49" not in outside

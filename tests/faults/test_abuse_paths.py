@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,10 @@ import pytest
 from pipeline.params import parse_settings, read_yaml, set_values
 from tests.hub_server import Hub
 from tests.vcrd.hub_users import User
-from tests.vcrd.made_run import make_run
 from tests.workspace import ROOT
 from vcrd.errors import ConfigError, SchemaError
-from vcrd.hub.contents import INDEX, check_folder, collect
+from vcrd.hub.contents import collect
+from vcrd.hub.index import INDEX, Entry, check_folder
 from vcrd.io.manifest import MANIFEST_NAME
 from vcrd.io.sources import read_card, read_hub_rows
 from vcrd.models import ModelParams, RoleParams, locate
@@ -54,32 +53,15 @@ def test_a_card_names_a_data_set_of_the_hub_and_no_folder(
         list(read_hub_rows(read_card(card)))
 
 
-@pytest.fixture(scope="module")
-def hub() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
-
-
-@pytest.fixture(scope="module")
-def user(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
-    user = User(hub, tmp_path_factory.mktemp("home"))
-    yield user
-    user.close()
-
-
 @pytest.fixture
-def tree(hub: Hub, user: User, tmp_path: Path) -> dict:
+def tree(hub: Hub, user: User, small_run: Path) -> dict:
     """What a reader of a pushed run sees; to be changed."""
-    hub.repos.clear()
-    user.check("push", make_run(tmp_path / "run" / "made", count=4), REPO)
+    user.check("push", small_run, REPO)
     return hub.repos[REPO].commits[-1][1]
 
 
 def _with_manifest(tree: dict, name: str) -> None:
     """Let a manifest name a file elsewhere, and the index tell the truth about that manifest."""
-    from vcrd.hub.contents import Entry
-
     where = f"training/{MANIFEST_NAME}"
     manifest = json.loads(tree[where][1])
     manifest["files"][0]["file"] = name

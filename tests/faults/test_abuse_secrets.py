@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.hub_server import TOKEN, Hub
 from tests.vcrd.hub_users import User
-from tests.vcrd.made_run import make_run
 from tests.workspace import CANARY, ROOT, Workspace
 
 REPO = "org/made"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
-
-
-@pytest.fixture
-def user(hub: Hub, tmp_path: Path) -> Iterator[User]:
-    user = User(hub, tmp_path / "home")
-    yield user
-    user.close()
 
 
 def holding(folder: Path, secret: str) -> list[str]:
@@ -52,8 +34,10 @@ def test_no_command_of_a_run_prints_a_token(finished: Workspace) -> None:
         assert CANARY not in done.stdout + done.stderr, command
 
 
-def test_nothing_that_is_pushed_pulled_or_said_about_it_holds_a_token(hub: Hub, user: User, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run" / "made", count=4)
+def test_nothing_that_is_pushed_pulled_or_said_about_it_holds_a_token(
+    hub: Hub, user: User, small_run: Path, tmp_path: Path
+) -> None:
+    run = small_run
     said = [user.check("push", run, REPO), user.check("card", run), user.check("pull", REPO, tmp_path / "made")]
     hub.refused = "training/_manifest.json"
     try:
@@ -89,10 +73,13 @@ def test_every_address_that_tests_and_benchmarks_listen_on_is_this_machine() -> 
         *(ROOT / "benchmarks").glob("*.py"),
         *(ROOT / "scripts").glob("*.py"),
     ]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", ""))
-            if isinstance(node, ast.Call) and name in servers and node.args and isinstance(node.args[0], ast.Tuple):
-                found.append((path.name, getattr(node.args[0].elts[0], "value", None)))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Tuple):
+                host = constants.get(ast.unparse(node.args[0].elts[0]), node.args[0].elts[0])
+                if ast.unparse(node.func).rpartition(".")[2] in servers:
+                    found.append((path.name, getattr(host, "value", None)))
     assert ("hub_server.py", "127.0.0.1") in found
     assert [place for place in found if place[1] not in LOOPBACK] == []
 

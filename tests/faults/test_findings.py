@@ -82,7 +82,8 @@ def test_counts_below_zero_and_sizes_that_are_none_are_refused(tmp_path: Path) -
     with pytest.raises(SchemaError, match="below 0"):
         read_manifest(tmp_path)
     for size in ("Infinity", "-1", "true", '"3"'):
-        text = f'{{"format": "vcrd-dataset/1", "folder": null, "files": {{"a": {{"sha256": "0", "size": {size}}}}}}}'
+        entry = f'{{"sha256": "{"0" * 64}", "size": {size}}}'
+        text = f'{{"format": "vcrd-dataset/1", "folder": null, "files": {{"lock.yaml": {entry}}}}}'
         with pytest.raises(SchemaError, match="not an index"):
             Index.parse(text, "vcrd.json")
 
