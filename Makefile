@@ -50,6 +50,7 @@ check: setup
 	mypy
 	lint-imports
 	python -m stages deps --check
+	python -m scripts.licences
 
 bench: setup
 	python -m benchmarks

@@ -76,7 +76,7 @@ def _fields(kind: type, place: str) -> Iterator[Parameter]:
 def _docstrings(kind: type) -> dict[str, str]:
     """Return the text that stands below each field; Python keeps it in the source alone."""
     [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(tree, ast.ClassDef)
+    assert isinstance(tree, ast.ClassDef)  # noqa: S101 - for the type checker
     found = {}
     for field, below in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):

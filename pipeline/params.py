@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from annotated_types import Ge, Le
 from pydantic import TypeAdapter, ValidationError
 
 from vcrd.errors import ConfigError, did_you_mean
+from vcrd.io.text import parse_yaml
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class GlobalParams:
     """How the run is cut up."""
 
 
+_PLAIN_NAME = re.compile(r"[\w-][\w.-]*")
 GLOBALS: dict[str, type] = typing.get_type_hints(GlobalParams)
 
 
@@ -65,11 +67,11 @@ class Settings:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; anything else is a `ConfigError`."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing; write it with: python -m stages preset use demo-math") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected sections with parameters, got {type(value).__name__}")
     return value
@@ -89,6 +91,11 @@ def parse_settings(values: Mapping[str, Any], sections: Mapping[str, type], orig
     kinds = {**GLOBALS, **sections}
     _check_keys(values, kinds, origin, "")
     parsed = {name: _parse(kind, values[name], origin, name) for name, kind in kinds.items()}
+    if not _PLAIN_NAME.fullmatch(parsed["preset"]):
+        raise ConfigError(
+            f"{origin}: preset: expected letters, digits, '-', '_' and '.', not '.' first, for a folder has this name, "
+            f"got {parsed['preset']!r}"
+        )
     return Settings(
         preset=parsed["preset"],
         seed=parsed["seed"],
@@ -120,7 +127,10 @@ def set_values(values: Mapping[str, Any], changes: Iterable[str]) -> dict[str, A
             raise ConfigError(f"--set {change}: expected key=value with a key of the preset, such as train.epochs=2")
         if last not in place:
             raise ConfigError(f"--set {change}: unknown parameter {key}{did_you_mean(last, place)}")
-        place[last] = _yaml_number(yaml.safe_load(text))
+        try:
+            place[last] = _yaml_number(parse_yaml(text))
+        except ValueError as error:
+            raise ConfigError(f"--set {change}: the value is not YAML: {error}") from error
     return changed
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 ROOT = Path(__file__).parent.parent
+CANARY = "hf_canaryThatNoFileMayHold"
 _CODE = ("vcrd", "pipeline", "stages")
 _PARTS = (*_CODE, "presets", "data/models", "data/inputs", "dvc.yaml", ".dvc/config", ".dvc/plots", ".dvcignore")
 _SMALL = {
@@ -44,11 +45,12 @@ class Workspace:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Commands of this interpreter's environment first, nothing of the hub, no spinning threads."""
+        """Commands of this interpreter's environment first, nothing of the hub, a token, no spinning threads."""
         return {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HF_HUB_OFFLINE": "1",
+            "HF_TOKEN": CANARY,
             "OMP_WAIT_POLICY": "PASSIVE",
             "DVC_NO_ANALYTICS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -6,12 +6,13 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
 from vcrd.errors import ConfigError
+from vcrd.io.checkpoints import refuse_pickled
 from vcrd.io.files import fingerprint, sha256_file
 from vcrd.records import Model
 from vcrd.tokenization import chat_template_fingerprint, load_tokenizer, tokenizer_fingerprint
@@ -106,6 +107,11 @@ def locate(role: str, params: ModelParams, pretrained: Path) -> tuple[str, str |
     chosen: RoleParams = getattr(params, role)
     if chosen.source == "hub":
         return chosen.name, chosen.revision
+    if chosen.source == "local" and ".." in PurePath(chosen.name).parts:
+        raise ConfigError(
+            f"models.{role}.name is {chosen.name!r}, which leads out of models.path ({params.path}); "
+            "set models.path to the folder that it lies in"
+        )
     folder = pretrained / role if chosen.source == "pretrain" else Path(params.path) / chosen.name
     if not (folder / "config.json").is_file():
         raise ConfigError(
@@ -117,7 +123,9 @@ def locate(role: str, params: ModelParams, pretrained: Path) -> tuple[str, str |
 
 def describe_model(role: str, name: str, revision: str | None) -> Model:
     """Look a model up and take its digests; its weights are read, never loaded."""
-    if not Path(name).is_dir():
+    if Path(name).is_dir():
+        refuse_pickled(Path(name))
+    else:
         revision = _pin(name, revision)
     tokenizer = load_tokenizer(name, revision)
     return Model(

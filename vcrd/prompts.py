@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vcrd.errors import ConfigError
+from vcrd.errors import ConfigError, first_line
 from vcrd.records import Problem
 
 THINK_OPENING = "<think>\n"
@@ -39,7 +39,19 @@ def prompt_ids(problem: Problem, tokenizer: Any, params: PromptParams) -> list[i
             raise ConfigError("prompts.style is chat, but the tokenizer has no chat template; set it to plain")
         turns = [{"role": "system", "content": params.system}] if params.system else []
         turns.append({"role": "user", "content": text})
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = _rendered(tokenizer, turns)
     if params.think:
         text += THINK_OPENING
     return list(tokenizer.encode(text, add_special_tokens=params.style == "plain"))
+
+
+def _rendered(tokenizer: Any, turns: list[dict[str, str]]) -> str:
+    """Render turns by the model's own template, which transformers keeps from everything but these turns."""
+    import jinja2
+
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except jinja2.TemplateError as error:
+        raise ConfigError(
+            f"the tokenizer's chat template cannot be rendered ({first_line(error)}); set prompts.style to plain"
+        ) from error

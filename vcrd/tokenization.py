@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vcrd.errors import ConfigError, first_line
+from vcrd.io.checkpoints import NO_CODE
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -28,7 +29,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     if not Path(name).is_dir() and (name.startswith(("/", ".")) or name.count("/") > 1):
         raise ConfigError(f"model {name!r}: no such folder; give a local folder or a Hub name (org/name)")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, **NO_CODE)
     except (OSError, ValueError) as error:
         raise ConfigError(f"model {name!r}: its tokenizer cannot be loaded ({first_line(error)})") from error
     if not tokenizer.is_fast:

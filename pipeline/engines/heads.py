@@ -8,7 +8,6 @@ Axis letters: B sequences, T tokens, H hidden, C classes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from transformers.utils import cached_file, logging
 
 from pipeline.engines.base import ModelRef
 from vcrd.errors import ConfigError
+from vcrd.io.checkpoints import ONLY_TENSORS
+from vcrd.io.files import read_json, safe_path
 from vcrd.requests import TokenHead
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_WEIGHTS = "model.safetensors"
 _REWARD_MODEL = "ProcessRewardModel"
 
 
@@ -73,7 +74,7 @@ def load_classifier(model: ModelRef, config: Any, head: TokenHead, dtype: torch.
     Raises:
         ConfigError: The checkpoint has no such head.
     """
-    options = {"revision": model.revision, "dtype": dtype, "trust_remote_code": False}
+    options = {"revision": model.revision, "dtype": dtype, **ONLY_TENSORS}
     architectures = config.architectures or []
     if head.kind == "tokens":
         causal = AutoModelForCausalLM.from_pretrained(model.path, **options)
@@ -133,16 +134,13 @@ def _as_linear(weight_CH: torch.Tensor, bias_C: torch.Tensor | None) -> torch.nn
 
 def read_tensors(model: ModelRef, prefix: str) -> dict[str, torch.Tensor]:
     """Read the tensors of a checkpoint whose names begin with `prefix`, without it; the rest stays on the disk."""
-    for name in _WEIGHTS:
-        if (index := _find(model, f"{name}.index.json")) is not None:
-            places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files = sorted({file for key, file in places.items() if key.startswith(prefix)})
-        else:
-            files = [name]
-        found = [path for file in files if (path := _find(model, file)) is not None]
-        if found:
-            return {key: value for path in found for key, value in _read_file(path, prefix).items()}
-    return {}
+    if (index := _find(model, f"{_WEIGHTS}.index.json")) is not None:
+        places = read_json(index)["weight_map"]
+        files = sorted({file for key, file in places.items() if key.startswith(prefix)})
+    else:
+        files = [_WEIGHTS]
+    found = [path for file in files if (path := _find(model, safe_path(file, index))) is not None]
+    return {key: value for path in found for key, value in _read_file(path, prefix).items()}
 
 
 def _find(model: ModelRef, name: str) -> Path | None:
@@ -151,8 +149,5 @@ def _find(model: ModelRef, name: str) -> Path | None:
 
 
 def _read_file(path: Path, prefix: str) -> dict[str, torch.Tensor]:
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
-    tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    with safe_open(path, framework="pt") as file:
+        return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118

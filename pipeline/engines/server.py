@@ -16,6 +16,7 @@ from pipeline.engines.base import EngineParams, Limits, ModelRef, PrefillCount, 
 from pipeline.engines.http import Patience, Refused, Servers
 from pipeline.engines.server_answers import read_generation, read_prefill, read_scores
 from vcrd.errors import ConfigError, first_line
+from vcrd.io.checkpoints import NO_CODE
 from vcrd.requests import Classification, ClassifyRequest, Failure, GenerateRequest, Generation, ScoreRequest, Scores
 from vcrd.trees import lexicographic
 
@@ -64,8 +65,8 @@ class ServerEngine:
         if task == "classify":
             raise ConfigError("a served model cannot classify; run process reward models with vllm or transformers")
         try:
-            config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
-            self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
+            config = AutoConfig.from_pretrained(model.path, revision=model.revision, **NO_CODE)
+            self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, **NO_CODE)
         except (OSError, ValueError) as error:
             raise ConfigError(f"tokenizer of {model.path!r} cannot be read: {first_line(error)}") from error
         self.prefilled = PrefillCount()

@@ -35,6 +35,7 @@ from pipeline.engines.sampling import top_candidates
 from pipeline.engines.trees import Grove, plant, read_grove
 from pipeline.engines.trunk import TrunkRows, trunk_of
 from vcrd.errors import ConfigError
+from vcrd.io.checkpoints import NO_CODE, ONLY_TENSORS, not_loaded
 from vcrd.requests import (
     Classification,
     ClassifyRequest,
@@ -79,16 +80,17 @@ class TransformersEngine:
         self._device = torch.device("cuda" if wants_gpu else "cpu")
         dtype = getattr(torch, params.dtype)
         try:
-            config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(model.path, revision=model.revision, **NO_CODE)
             refuse_head(head, config, model.path)
-            self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
+            self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, **NO_CODE)
             if task == "classify":
                 loaded = load_classifier(model, config, head, dtype)
             else:
-                loaded = AutoModelForCausalLM.from_pretrained(model.path, revision=model.revision, dtype=dtype)
+                loaded = AutoModelForCausalLM.from_pretrained(
+                    model.path, revision=model.revision, dtype=dtype, **ONLY_TENSORS
+                )
         except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise ConfigError(f"model {model.path!r} cannot be loaded: {first}") from error
+            raise not_loaded(model.path, error) from error
         self._model: Any = loaded.eval().to(self._device)
         self._batch_size = params.batch_size
         # A head is often padded beyond the tokenizer; those ids mean nothing and are never drawn.

@@ -24,6 +24,7 @@ from pipeline.engines.base import (
 )
 from pipeline.engines.vllm_answers import read_classification, read_generation, read_scores
 from vcrd.errors import ConfigError
+from vcrd.io.checkpoints import NO_CODE, not_loaded
 from vcrd.requests import (
     Classification,
     ClassifyRequest,
@@ -57,11 +58,10 @@ class VllmEngine:
         from vllm import LLM
 
         try:
-            config = AutoConfig.from_pretrained(model.path, revision=model.revision)
-            self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
+            config = AutoConfig.from_pretrained(model.path, revision=model.revision, **NO_CODE)
+            self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, **NO_CODE)
         except (OSError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise ConfigError(f"model {model.path!r} cannot be loaded: {first}") from error
+            raise not_loaded(model.path, error) from error
         refuse_head(head, config, model.path)
         length = params.max_model_len or config.max_position_embeddings
         options: dict[str, Any] = {}
@@ -83,6 +83,7 @@ class VllmEngine:
             model=model.path,
             revision=model.revision,
             tokenizer_revision=model.revision,
+            load_format="safetensors",
             dtype=params.dtype,
             max_model_len=length,
             max_num_seqs=min(params.batch_size, params.max_in_flight),
@@ -91,6 +92,7 @@ class VllmEngine:
             tensor_parallel_size=params.tensor_parallel_size,
             seed=0,
             disable_log_stats=True,
+            **NO_CODE,
             **options,
         )
         self.prefilled = PrefillCount()

@@ -44,7 +44,8 @@ def test_training_loads_with_the_readers_people_use(finished: Workspace) -> None
     hub = load_dataset(str(folder), split="train")
     polars = pl.read_parquet(str(folder / "*.parquet"))
     arrow = ds.dataset(folder, format="parquet", exclude_invalid_files=True).to_table()
-    duck = duckdb.sql(f"select count(*), count(distinct example_id) from '{folder}/*.parquet'").fetchall()[0]
+    table = duckdb.read_parquet(str(folder / "*.parquet"))
+    duck = table.aggregate("count(*), count(distinct example_id)").fetchall()[0]
     assert hub.column_names == polars.columns == arrow.column_names == TRAINING.schema.names
     assert duck == (len(hub), len(hub)) == (polars.height, arrow.num_rows)
     assert hub[0]["input_ids"] == polars["input_ids"][0].to_list()

@@ -208,7 +208,7 @@ def test_a_true_equality_is_let_be_and_a_changed_one_is_flagged(
     first: int, terms: list[tuple[str, int]], change: int, form: str
 ) -> None:
     text = str(first) + "".join(f" {sign} {number}" for sign, number in terms)
-    value = eval(text)  # of numbers and signs drawn just above
+    value = eval(text)  # noqa: S307 - of numbers and signs drawn just above
     assert evaluate(text, {}) == Fraction(value)
     assert check_arithmetic(form.format(text, value)).rule == 0
     assert check_arithmetic(form.format(text, value + change)).rule == -1

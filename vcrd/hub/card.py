@@ -35,7 +35,8 @@ def make_card(contents: Contents, facts: Facts, repo: str, licences: Sequence[st
     import yaml
 
     tables, signal = facts.tables, facts.signal
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    options = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(**options)  # noqa: S701 - Markdown: `cell` escapes what has markup in it
     environment.filters |= {"cell": _cell, "shell": shlex.quote, "literal": json.dumps}
     template = environment.from_string(files("vcrd.hub").joinpath("card.md.jinja").read_text(encoding="utf-8"))
     params = yaml.safe_dump(without_private(params_of(contents)), sort_keys=False, allow_unicode=True)

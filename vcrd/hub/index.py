@@ -7,16 +7,16 @@ folder, hides in it, or is one with another where letters of both cases are the 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from vcrd.errors import SchemaError
-from vcrd.io.files import json_text, sha256_file
+from vcrd.io.files import json_text, safe_path, sha256_file
 from vcrd.io.manifest import MANIFEST_NAME
+from vcrd.io.text import parse_json
 from vcrd.records import ARTEFACTS
 
 INDEX, CARD, LOCK, PARAMS, PLOTS = "vcrd.json", "README.md", "lock.yaml", "params.yaml", "plots"
@@ -32,7 +32,6 @@ _NAMES = (
 )
 _NAME = re.compile("|".join(_NAMES))
 _SHA256 = re.compile("[0-9a-f]{64}")
-_UNSAFE = "\\:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +84,14 @@ class Index:
             SchemaError: It is no index, or names a file that `push` does not write.
         """
         try:
-            value: Any = json.loads(text)
+            value: Any = parse_json(text)
             if value["format"] != FORMAT:
                 raise SchemaError(
                     f"expected format {FORMAT}, got {value['format']!r}; a newer vcrd may read it", file=file
                 )
             files = {shared_path(name, file): Entry.parse(item) for name, item in value["files"].items()}
             folder = None if value["folder"] is None else safe_path(value["folder"], file)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SchemaError(f"not an index ({error!r})", file=file) from error
         return cls(folder=folder, files=files)
 
@@ -114,21 +113,6 @@ def shared_path(name: str, file: object) -> str:
     if not _NAME.fullmatch(name):
         raise SchemaError(f"names {name!r}, an unsafe path or none that push writes; nothing was written", file=file)
     return name
-
-
-def safe_path(name: object, file: object) -> str:
-    """Return a relative path without anything that leads elsewhere.
-
-    Raises:
-        SchemaError: It is another.
-    """
-    path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("/")
-    parts = path.parts
-    hidden = any(part.startswith(".") for part in parts)
-    steers = not path.as_posix().isprintable() or any(sign in path.as_posix() for sign in _UNSAFE)
-    if not parts or path.is_absolute() or hidden or steers or path.as_posix() != name:
-        raise SchemaError(f"names an unsafe path {name!r}; nothing of it was written", file=file)
-    return path.as_posix()
 
 
 def check_folder(folder: Path) -> None:

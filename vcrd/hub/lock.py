@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from vcrd.errors import SchemaError
-from vcrd.io.files import write_text
+from vcrd.errors import ConfigError, SchemaError
+from vcrd.io.files import safe_path, write_text
+from vcrd.io.text import parse_yaml
 
 GRAPH, LOCK_FILE, PARAMS_FILE = "dvc.yaml", "dvc.lock", "params.yaml"
 SCHEMA = "2.0"
@@ -27,13 +28,11 @@ def read_stages(path: Path) -> Stages:
     Raises:
         SchemaError: It is no lock file.
     """
-    import yaml
-
     if not path.is_file():
         return {}
     try:
-        stages = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {})
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        stages = (parse_yaml(path.read_text(encoding="utf-8")) or {}).get("stages", {})
+    except (ValueError, AttributeError) as error:
         raise SchemaError(f"not a lock file ({error!r})", file=path) from error
     if not isinstance(stages, dict) or not all(map(_is_entry, stages.values())):
         raise SchemaError("expected an entry for each stage, with deps, params and outs as DVC writes them", file=path)
@@ -59,7 +58,7 @@ def inside(stages: Stages, folder: str) -> Stages:
     """
 
     def written(entry: Mapping[str, Any]) -> list[str]:
-        return [str(out["path"]) for out in entry.get("outs", [])]
+        return [out["path"] for out in entry.get("outs", [])]
 
     def is_inside(path: str) -> bool:
         return path.startswith(f"{folder}/") and ".." not in path.split("/")
@@ -116,23 +115,29 @@ def restore(clone: Path, stages: Stages) -> None:
 
 def changed_since(clone: Path, stages: Stages) -> list[str]:
     """Return what of a clone's code and parameters differs from what made the artefacts."""
-    import yaml
-
     changed = {
         item["path"]
         for entry in stages.values()
         for item in entry.get("deps", [])
-        if item["path"].endswith(".py") and item.get("md5") != _md5(clone / item["path"])
+        if item["path"].endswith(".py") and item.get("md5") != _md5(clone, item["path"])
     }
     given = clone / PARAMS_FILE
-    params = yaml.safe_load(given.read_text(encoding="utf-8")) if given.is_file() else {}
+    try:
+        params = parse_yaml(given.read_text(encoding="utf-8")) if given.is_file() else {}
+    except ValueError as error:
+        raise ConfigError(f"{given} is not YAML: {error}") from error
     for entry in stages.values():
         wanted = entry.get("params", {}).get(PARAMS_FILE, {})
         changed |= {f"{PARAMS_FILE}: {key}" for key, value in wanted.items() if _value(params, key) != value}
     return sorted(changed)
 
 
-def _md5(path: Path) -> str | None:
+def _md5(clone: Path, name: str) -> str | None:
+    """Return the digest of a file in a clone; what an entry of somebody else's says lies elsewhere is not looked at."""
+    try:
+        path = clone / safe_path(name, LOCK_FILE)
+    except SchemaError:
+        return None
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() if path.is_file() else None
 
 

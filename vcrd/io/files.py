@@ -12,12 +12,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vcrd.errors import ConfigError, SchemaError
+from vcrd.io.text import parse_json
 
 _TEMPORARY = ".tmp-"
+_UNSAFE = "\\:"
+_LONGEST_NAME = 200  # bytes; a temporary name is longer than the file's own
 
 
 def fsync_path(path: Path) -> None:
@@ -84,14 +87,37 @@ def read_json(path: Path) -> dict[str, Any]:
         SchemaError: It is not a JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing; run the stage that writes it") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise SchemaError(f"not JSON ({error})", file=path) from error
     if not isinstance(value, dict):
         raise SchemaError(f"expected a JSON object, got {type(value).__name__}", file=path)
     return value
+
+
+def safe_path(name: object, file: object) -> str:
+    """Return a relative path without anything that leads elsewhere, hides, or is no name on some machine.
+
+    Args:
+        name: What somebody else's file says.
+        file: That file, for the message.
+
+    Raises:
+        SchemaError: It is another.
+
+    >>> safe_path("training/part-00000.parquet", "vcrd.json")
+    'training/part-00000.parquet'
+    """
+    path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("/")
+    parts = path.parts
+    hidden = any(part.startswith(".") for part in parts)
+    long = any(len(part.encode("utf-8", "replace")) > _LONGEST_NAME for part in parts)
+    steers = not path.as_posix().isprintable() or any(sign in path.as_posix() for sign in _UNSAFE)
+    if not parts or path.is_absolute() or hidden or steers or long or path.as_posix() != name:
+        raise SchemaError(f"names an unsafe path {name!r}", file=file)
+    return path.as_posix()
 
 
 def sha256_file(path: Path) -> str:

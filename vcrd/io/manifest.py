@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vcrd.errors import SchemaError
-from vcrd.io.files import fingerprint, read_json, sha256_file, write_json
+from vcrd.io.files import fingerprint, read_json, safe_path, sha256_file, write_json
 
 MANIFEST_NAME = "_manifest.json"
 
@@ -100,7 +100,7 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         ConfigError: The folder has none.
-        SchemaError: It is not a manifest.
+        SchemaError: It is not a manifest, or names a file outside its folder.
     """
     value = read_json(folder / MANIFEST_NAME)
     try:
@@ -115,6 +115,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise SchemaError(f"not a manifest ({error!r})", file=folder / MANIFEST_NAME) from error
     if wrong := next((name for name, value, kind in _typed(manifest) if not isinstance(value, kind)), None):
         raise SchemaError(f"not a manifest ({wrong} is of another type)", file=folder / MANIFEST_NAME)
+    for entry in manifest.files:
+        safe_path(entry.file, folder / MANIFEST_NAME)
+        if min(entry.rows, entry.expected, *entry.rejects.values()) < 0:
+            raise SchemaError(f"not a manifest ({entry.file} has a count below 0)", file=folder / MANIFEST_NAME)
     return manifest
 
 

@@ -99,20 +99,35 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_batches(
-    path: Path, columns: Sequence[str] | None = None, rows: int = 1024, schema: pa.Schema | None = None
+    path: Path,
+    columns: Sequence[str] | None = None,
+    rows: int = 1024,
+    schema: pa.Schema | None = None,
+    *,
+    validate: bool = True,
 ) -> Iterator[pa.RecordBatch]:
     """Read columns of one shard, or all, some rows at a time, checking every page's checksum and a given schema.
 
+    Args:
+        path: The shard.
+        columns: Their names.
+        rows: Of a batch, at most.
+        schema: What the shard must have.
+        validate: Whether text that is not UTF-8 is an error; else whoever reads it decides, row by row.
+
     Raises:
         ConfigError: There is no such file.
-        SchemaError: A checksum or the schema does not hold.
+        SchemaError: A checksum or the schema does not hold, or a text is not UTF-8.
     """
     with _opened(path) as file:
         if schema is not None:
             _check_schema(path, schema, file.schema_arrow)
         # One iteration over the whole file would hold on to every row group that it has read.
         for group in range(file.num_row_groups):
-            yield from file.iter_batches(rows, row_groups=[group], columns=columns)
+            for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
+                if validate:
+                    batch.validate(full=True)
+                yield batch
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -120,12 +135,14 @@ def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[st
 
     Raises:
         ConfigError: There is no such file.
-        SchemaError: A checksum or the schema does not hold.
+        SchemaError: A checksum or the schema does not hold, or a text is not UTF-8.
     """
     with _opened(path) as file:
         if schema is not None:
             _check_schema(path, schema, file.schema_arrow)
-        return file.read(columns=columns)
+        table = file.read(columns=columns)
+        table.validate(full=True)
+        return table
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -146,7 +163,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing; run the stage that writes it") from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SchemaError(f"cannot be read: {error}", file=path) from error
 
 

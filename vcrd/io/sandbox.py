@@ -29,6 +29,7 @@ from annotated_types import Ge, Gt
 
 from vcrd.errors import ConfigError
 
+_SCRATCH = "/tmp"  # noqa: S108 - of the box: an empty folder in memory
 _NOBODY = 65534
 _SYSTEM = Path("/usr/bin/python3")
 _GUEST = Path(__file__).with_name("sandbox_guest.py")
@@ -172,7 +173,7 @@ def _box(scratch_bytes: int) -> list[str]:
         "/usr/bin:/bin",
         "--setenv",
         "HOME",
-        "/tmp",
+        _SCRATCH,
         "--ro-bind",
         "/usr",
         "/usr",
@@ -186,8 +187,8 @@ def _box(scratch_bytes: int) -> list[str]:
     prefix = _prefix(guest_python())
     if not prefix.is_relative_to("/usr"):
         command += ["--ro-bind", str(prefix), str(prefix)]
-    command += ["--proc", "/proc", "--dev", "/dev", "--size", "65536", "--tmpfs", "/dev/shm"]
-    command += ["--size", str(scratch_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--size", "65536", "--tmpfs", "/dev/shm"]  # noqa: S108 - of the box
+    command += ["--size", str(scratch_bytes), "--tmpfs", _SCRATCH, "--chdir", _SCRATCH]
     command += ["--remount-ro", "/dev", "--remount-ro", "/", "--cap-drop", "ALL", "--"]
     return command
 

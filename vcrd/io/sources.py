@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-import yaml
+import pyarrow as pa
 
 from vcrd.errors import ConfigError, SchemaError
+from vcrd.io.parquet import read_batches
+from vcrd.io.text import parse_yaml
 
 HUB_KEYS = {"hub", "config", "split", "revision"}
+_HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?[\w-][\w.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,9 @@ def read_card(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such source card")
     try:
-        card = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        card = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
     if not isinstance(card, dict) or not {"hub", "generator"} & set(card):
         raise ConfigError(f"{path}: expected a source card with the key hub or generator")
     return card
@@ -93,7 +97,7 @@ def _json_rows(path: Path) -> Iterator[SourceRow]:
                 continue
             try:
                 values = json.loads(line.decode("utf-8"))
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 yield SourceRow(f"line {number}", None, str(error))
                 continue
             is_object = isinstance(values, dict)
@@ -103,17 +107,28 @@ def _json_rows(path: Path) -> Iterator[SourceRow]:
 def _lines(file: Iterable[bytes], path: Path) -> Iterator[bytes]:
     try:
         yield from file
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise SchemaError(f"cannot be read: {error}", file=path) from error
 
 
 def _parquet_rows(path: Path) -> Iterator[SourceRow]:
     number = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(1024):
-            for values in batch.to_pylist():
-                number += 1
-                yield SourceRow(f"{path.name} row {number}", values)
+    for batch in read_batches(path, validate=False):
+        for values, error in _values_of(batch):
+            number += 1
+            yield SourceRow(f"{path.name} row {number}", values, error)
+
+
+def _values_of(batch: pa.RecordBatch) -> Iterator[tuple[Mapping[str, Any] | None, str]]:
+    """Yield each row's values, or why it has none: text that is not UTF-8, a date in the year 20000."""
+    try:
+        yield from ((values, "") for values in batch.to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        if batch.num_rows > 1:
+            for index in range(batch.num_rows):
+                yield from _values_of(batch.slice(index, 1))
+        else:
+            yield None, str(error)
 
 
 def read_hub_rows(card: Mapping[str, Any]) -> Iterator[SourceRow]:
@@ -124,6 +139,12 @@ def read_hub_rows(card: Mapping[str, Any]) -> Iterator[SourceRow]:
     """
     if missing := HUB_KEYS - set(card):
         raise ConfigError(f"the source card of {card.get('hub')} lacks {sorted(missing)}")
+    wrong = [key for key in sorted(HUB_KEYS) if not isinstance(card[key], str) and (key != "config" or card[key])]
+    if wrong or not _HUB_NAME.fullmatch(card["hub"]) or Path(card["hub"]).exists():
+        raise ConfigError(
+            f"the source card of {card['hub']!r} must give {', '.join(wrong) or 'hub'} as text, hub as org/name on the "
+            "Hub; for files on this machine set problems.path to them"
+        )
     from datasets import load_dataset
 
     try:

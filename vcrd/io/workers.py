@@ -51,7 +51,7 @@ class BoundedWorker:
         """
         with self._lock:
             process = self._started()
-            assert process.stdin is not None
+            assert process.stdin is not None  # noqa: S101 - for the type checker
             try:
                 process.stdin.write(json.dumps(arguments).encode() + b"\n")
                 process.stdin.flush()
@@ -89,7 +89,7 @@ def _environment() -> dict[str, str]:
 
 
 def _read_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
-    assert process.stdout is not None
+    assert process.stdout is not None  # noqa: S101 - for the type checker
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         if not selector.select(seconds):

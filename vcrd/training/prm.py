@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 from transformers.utils import logging
 
+from vcrd.io.checkpoints import NO_CODE, ONLY_TENSORS
 from vcrd.prm import PrmRow, PrmTrainParams
 from vcrd.training.curve import CurvePoint, thinned, write_curve
 from vcrd.training.pretrain import save
@@ -35,9 +36,9 @@ def train_prm(
     """
     torch.set_num_threads(params.threads)
     torch.manual_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(base, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(base, revision=revision, **NO_CODE)
     model = AutoModelForTokenClassification.from_pretrained(
-        base, revision=revision, num_labels=2, dtype=torch.float32
+        base, revision=revision, num_labels=2, dtype=torch.float32, **ONLY_TENSORS
     ).train()
     labels = [label for _, marks in rows for _, label in marks]
     share = sum(labels) / len(labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vcrd.io.checkpoints import NO_CODE
 from vcrd.io.files import sha256_file
 from vcrd.io.rejects import Reject
 from vcrd.io.sources import read_source
@@ -38,6 +39,6 @@ def read_stepwise(path: str | None, base: Model, prompts: PromptParams) -> tuple
         return [], []
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(base.name, revision=base.revision)
+    config = AutoConfig.from_pretrained(base.name, revision=base.revision, **NO_CODE)
     tokenizer = load_tokenizer(base.name, base.revision)
     return stepwise_rows(read_source(Path(path))[1], tokenizer, prompts, config.max_position_embeddings)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 from transformers.utils import logging
 
 from vcrd.errors import ConfigError
+from vcrd.io.checkpoints import NO_CODE, ONLY_TENSORS
 from vcrd.io.progress import Progress
 from vcrd.training.batches import choose_batches
 from vcrd.training.config import WeightedSFTConfig
@@ -61,12 +62,13 @@ def train_student(
     """
     logging.disable_progress_bar()  # of reading and writing weights; the training has its own
     torch.set_num_threads(params.threads)
-    model = AutoModelForCausalLM.from_pretrained(model_path, revision=revision, dtype=getattr(torch, params.dtype))
-    tokenizer = AutoTokenizer.from_pretrained(model_path, revision=revision)
+    dtype = getattr(torch, params.dtype)
+    model = AutoModelForCausalLM.from_pretrained(model_path, revision=revision, dtype=dtype, **ONLY_TENSORS)
+    tokenizer = AutoTokenizer.from_pretrained(model_path, revision=revision, **NO_CODE)
     if tokenizer.pad_token_id is None:
         raise ConfigError(f"the tokenizer of {model_path!r} has no pad token; set one and save it")
     rows = load_training_dataset(training_dir)
-    assert isinstance(rows, TrainingDataset), "only streams are none"
+    assert isinstance(rows, TrainingDataset), "only streams are none"  # noqa: S101 - for the type checker
     batches = choose_batches(model, rows, params)
     with tempfile.TemporaryDirectory() as scratch:
         args = WeightedSFTConfig(

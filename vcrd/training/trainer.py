@@ -62,7 +62,7 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
             raise ConfigError(f"{type(self.model).__name__} cannot be trained on prefix trees: {reason}")
         # SFTTrainer takes data sets alone; the bins of one are none.
         if args.packing or args.tree_packing:
-            assert args.max_length is not None, "WeightedSFTConfig refuses packing without it"
+            assert args.max_length is not None, "WeightedSFTConfig refuses packing without it"  # noqa: S101 - for the type checker
             packed = PackedStream if isinstance(train, IterableDataset) else PackedDataset
             self.train_dataset = packed(train, args.max_length, trees=args.tree_packing)
 

@@ -110,7 +110,7 @@ class BesideChecks:
         place.refuse("steps", "input_ids", wrong_R, "the target step is not the one that was proposed")
 
     def _check_validities(self, rows: dict[str, int], table: pa.Table, place: Place) -> None:
-        assert self._validity.table is not None
+        assert self._validity.table is not None  # noqa: S101 - for the type checker
         known = self._validity.table.column("local_validity").to_numpy()
         names = table.column("example_id").to_pylist()
         for proposer in _PROPOSERS:

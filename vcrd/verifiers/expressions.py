@@ -33,7 +33,8 @@ _REWRITES = tuple(
         (r"\\(?:left|right|,|;|!|:|quad|qquad|displaystyle)(?![A-Za-z])", ""),
         (r"\\(?:text|mathrm|textbf|mbox)\s*\{([^{}]*)\}", r" \1 "),
         (r"\\(?:times|cdot|ast)(?![A-Za-z])|[×·∗⋅]", "*"),
-        *((rf"(\d+)\s?{sign}", rf"(\1+{value})") for sign, value in _VULGAR.items()),
+        # A number is read from its first digit on, never from within: 4,000 digits cost no more than their length.
+        *((rf"(?<!\d)(\d+)\s?{sign}", rf"(\1+{value})") for sign, value in _VULGAR.items()),
         *((sign, f"({value})") for sign, value in _VULGAR.items()),
         (r"\\div(?![A-Za-z])|÷", "/"),
         (r"\\([$%])", r"\1"),
@@ -49,7 +50,7 @@ _REWRITES = tuple(
         (r"(?<=\d)\s+divided by\s+(?=[$\d(])", "/"),
         (r"(?<![\d.,])(\d{1,3}) (\d{3}) (\d{3})(?![\d,])", r"\1\2\3"),
         (r"(?<![\d.,])(\d{1,3}) (\d{3})(?![\d,])", r"\1\2"),
-        (rf"({_NUMBER})%\s+of\s+(?=[$\d])", r"(\1/100)*"),
+        (rf"(?<!\d)({_NUMBER})%\s+of\s+(?=[$\d])", r"(\1/100)*"),
         (r"(?<![\d/.,])(\d+/\d+)\s+of\s+(?=[$\d])", r"(\1)*"),
         (r"(?<![\d/.,])(\d+)\s+(\d+/\d+)(?![\d/*(])", r"(\1+\2)"),
         (r"/\s*100%", "/100"),

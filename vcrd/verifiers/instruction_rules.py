@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vcrd.errors import ConfigError
 from vcrd.verifiers.instruction_options import (
@@ -231,6 +232,24 @@ def _english_lowercase(text: str) -> Finding:
 @_rule("punctuation:no_comma")
 def _no_comma(text: str) -> Finding:
     return "," not in text, f"{text.count(',')} commas"
+
+
+_REPEATS = re.compile(r"[*+?{]")
+
+
+def judge(name: str, options: Mapping[str, Any], text: str) -> Finding:
+    """Judge a text by one kind of instruction, with its options read."""
+    return RULES[name].judge(text, **options)
+
+
+def may_never_end(name: str, options: Mapping[str, Any]) -> bool:
+    r"""Tell whether a pattern among the options repeats something: then seeking it may take time without bound.
+
+    >>> may_never_end("keywords:existence", {"keywords": ["tea", r"(a+)+$"]})
+    True
+    """
+    patterns = [options[option] for option, kind in RULES[name].options.items() if kind in (as_pattern, as_patterns)]
+    return any(_REPEATS.search(part) for given in patterns for part in ([given] if isinstance(given, str) else given))
 
 
 def split_paragraphs(text: str) -> list[str]:

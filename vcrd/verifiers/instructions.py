@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from vcrd.errors import SchemaError, did_you_mean
+from vcrd.io.workers import BoundedWorker, Late
 from vcrd.records import Problem
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
 from vcrd.verifiers.instruction_options import read_options
 from vcrd.verifiers.instruction_prefixes import BROKEN
-from vcrd.verifiers.instruction_rules import RULES, Finding
+from vcrd.verifiers.instruction_rules import RULES, Finding, judge, may_never_end
 
+PATTERN_SECONDS = 4.0
+"""What seeking the patterns of one instruction may cost at most: they are a data set's, and some never end."""
+_LATE = f"its pattern cannot be sought within {PATTERN_SECONDS:g} s"
 _SHOWN = 40
 
 
@@ -37,7 +42,9 @@ class _Instruction:
     def judge(self, text: str) -> Finding:
         if not text.strip():
             return False, "empty response"
-        return RULES[self.id].judge(text, **self.options)
+        if may_never_end(self.id, self.options):
+            return _judge_bounded(self.id, self.options, text)
+        return judge(self.id, self.options, text)
 
     def broken(self, prefix: str) -> str | None:
         find = BROKEN.get(self.id)
@@ -68,7 +75,8 @@ def check_instructions(
     results = []
     for instruction in _read(instruction_ids, kwargs, prompt):
         strict, reason = instruction.judge(response)
-        loose = strict or any(instruction.judge(reading)[0] for reading in _lenient_readings(response))
+        late = reason == _LATE
+        loose = strict or (not late and any(instruction.judge(part)[0] for part in _lenient_readings(response)))
         results.append(InstructionResult(instruction.id, strict, loose, reason))
     return results
 
@@ -138,6 +146,20 @@ def _read(instruction_ids: Sequence[str], kwargs: Sequence[Mapping[str, Any]], p
             yield _Instruction(name, read_options(RULES[name].options, given))
         except ValueError as error:
             raise SchemaError(f"instruction {name!r}: {error}{place}") from None
+
+
+def _judge_bounded(name: str, options: Mapping[str, Any], text: str) -> Finding:
+    """Judge in another process; a response in which the pattern cannot be sought in time does not follow."""
+    try:
+        follows, reason = _judging().call(name, options, text)
+    except Late:
+        return False, _LATE
+    return bool(follows), str(reason)
+
+
+@cache
+def _judging() -> BoundedWorker:
+    return BoundedWorker("vcrd.verifiers.instruction_rules:judge", PATTERN_SECONDS)
 
 
 def _lenient_readings(response: str) -> Iterator[str]:
