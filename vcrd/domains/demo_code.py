@@ -1,15 +1,15 @@
-"""`demo-code`: a function of x and y that adds up what a few words and one input/output pair say, in any order.
+"""`demo-code`: a function that adds up what a few words and one input/output pair say, a term per line in any order.
 
-    x times 3,y mod 4,x xor 5,y over 2;f(14,8)=61
-    def f(x,y,r=0):
-     r+=y//2
-     r+=x*3
+    a times 3,b mod 4,c xor 5,d over 2;f(1,6,9,5)=19
+    def f(a,b,c,d,r=0):
+     r+=d//2
+     r+=a*3
      ...
      return r
 
-A problem's reference is its tests, on more inputs than the prompt tells. Statements may come in any order, and a sum is
-often the sum of other statements too: more than one program passes. A word that is misread leaves valid Python, which
-no rule for free text objects to; only the tests do.
+A problem's reference is its tests, on more inputs than the prompt tells. Statements may come in any order, and some may
+be written in another way (`b%4`, `b&3`): more than one program passes. A word that is misread leaves valid Python,
+which no rule for free text objects to; only the tests do.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from vcrd.domains.base import DemoDomain, Role, character_tokenizer
-from vcrd.domains.demo_code_search import DIGITS, EFFECTS, OPERATORS, TEST_INPUTS, corrections, reaches
+from vcrd.domains.demo_code_search import DIGITS, EFFECTS, OPERATORS, TEST_INPUTS, VARIABLES, corrections, reaches
 from vcrd.models import PretrainParams
 
 NAME = "demo-code"
 N_TERMS = 4
-HEADER, RETURN = "def f(x,y,r=0):\n", " return r"
+RETURN = " return r"
 
 Term = tuple[str, str, int]
 Spot = tuple[str, int]
 
 _WORDS = {"times": "*", "mod": "%", "over": "//", "xor": "^", "and": "&", "or": "|"}
-_ALPHABET = "\n ()+,:;=*%/^&|-0123456789abcdefghijklmnopqrstuvwxyz"
-_TERM = re.compile(r"([xy]) ([a-z]+) (\d)(?=[,;])")
-_STATEMENT = re.compile(r" r\+=([xy]\W{1,2}\d)\n")
+_ALPHABET = "\n ()+,:;=*%/^&|0123456789abcdefimnorstuvx"
+_TERM = re.compile(r"([a-d]) ([a-z]+) (\d)(?=[,;])")
+_STATEMENT = re.compile(r" r\+=([a-d]\W{1,2}\d)\n")
 _RETURN = re.compile(r" return r\n?")
 _MISREAD_RATE = 0.7
 _SLIP_RATE = {"teacher": 0.03, "student": 0.05}
@@ -49,19 +49,24 @@ _BLIND_SPOTS: dict[str, tuple[Spot, ...]] = {
 }
 
 
+def header(n_terms: int) -> str:
+    """Return the first line of a program with so many inputs."""
+    return f"def f({','.join(VARIABLES[:n_terms])},r=0):\n"
+
+
 def generate_problems(n_terms: int, count: int, seed: int) -> list[tuple[str, str]]:
     """Return distinct (prompt, reference) pairs; none can be solved with fewer statements than it has terms."""
     rng = random.Random(seed)
     problems: dict[str, str] = {}
     while len(problems) < count:
-        terms = [(rng.choice("xy"), rng.choice(list(_WORDS)), rng.choice(DIGITS)) for _ in range(n_terms)]
-        shown = rng.choice(TEST_INPUTS)
+        terms = [(variable, rng.choice(list(_WORDS)), rng.choice(DIGITS)) for variable in VARIABLES[:n_terms]]
         if reaches(_goal(terms), 0, n_terms - 1):
             continue
         words = ",".join(f"{variable} {word} {digit}" for variable, word, digit in terms)
-        tests = [f"assert f({x},{y})=={_value(terms, x, y)}\n" for x, y in TEST_INPUTS]
-        prompt = f"{words};f({shown[0]},{shown[1]})={_value(terms, *shown)}"
-        problems[prompt] = json.dumps({"tests": "".join(tests), "entry_point": "f"})
+        calls = [(f"f({','.join(map(str, inputs[:n_terms]))})", _value(terms, inputs)) for inputs in TEST_INPUTS]
+        tests = "".join(f"assert {call}=={value}\n" for call, value in calls)
+        call, value = rng.choice(calls)
+        problems[f"{words};{call}={value}"] = json.dumps({"tests": tests, "entry_point": "f"})
     return list(problems.items())
 
 
@@ -75,14 +80,13 @@ def sample_solution(prompt: str, rng: random.Random, blind_spots: Collection[Spo
         slip_rate: Share of statements that are no Python, which a rule does see.
     """
     terms = _terms(prompt)
-    rng.shuffle(terms)
     lines = []
-    for variable, word, digit in terms:
+    for variable, word, digit in rng.sample(terms, len(terms)):
         if (word, digit) in blind_spots and rng.random() < _MISREAD_RATE:
             word = _MISREAD_AS[word]
         slipped = rng.random() < slip_rate
         lines.append(f" r+={variable}{_WORDS[word]}{'' if slipped else digit}\n")
-    return "".join([HEADER, *lines, RETURN])
+    return "".join([header(len(terms)), *lines, RETURN])
 
 
 def step_is_valid(prompt: str, prefix: Sequence[str], step: str) -> bool:
@@ -95,11 +99,11 @@ def step_is_valid(prompt: str, prefix: Sequence[str], step: str) -> bool:
     step too. A statement that cannot be read is one to be replaced; behind the return, or behind more statements than
     there may be, nothing is sound.
     """
+    terms = _terms(prompt)
     if not prefix:
-        return step == HEADER
+        return step == header(len(terms))
     if any(_RETURN.fullmatch(line) for line in prefix):
         return False
-    terms = _terms(prompt)
     effects = tuple(_effect(line) for line in prefix[1:])
     goal, left = _goal(terms), len(terms) - len(effects)
     before = corrections(goal, effects, left) if effects else 0
@@ -122,8 +126,9 @@ def _goal(terms: Sequence[Term]) -> int:
     return sum(EFFECTS[f"{variable}{_WORDS[word]}{digit}"] for variable, word, digit in terms)
 
 
-def _value(terms: Sequence[Term], x: int, y: int) -> int:
-    return sum(OPERATORS[_WORDS[word]](x if variable == "x" else y, digit) for variable, word, digit in terms)
+def _value(terms: Sequence[Term], inputs: Sequence[int]) -> int:
+    given = dict(zip(VARIABLES, inputs, strict=False))
+    return sum(OPERATORS[_WORDS[word]](given[variable], digit) for variable, word, digit in terms)
 
 
 def pretraining_texts(role: Role, count: int, seed: int, n_terms: int = N_TERMS) -> list[tuple[str, str]]:
@@ -152,10 +157,10 @@ DOMAIN = DemoDomain(
         heads=4,
         intermediate_size=512,
         max_position=256,
-        steps=400,
-        batch_size=64,
+        steps=500,
+        batch_size=32,
         learning_rate=3e-3,
     ),
-    texts=25_600,
+    texts=16_000,
     seeds={"student": 1, "teacher": 2},
 )

@@ -10,8 +10,18 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import combinations, combinations_with_replacement
 
-TEST_INPUTS = ((2, 16), (6, 18), (11, 12), (14, 2), (16, 11), (19, 15))
-"""(x, y) of every problem's tests. They tell any two values apart that differ for some x or y up to 20."""
+VARIABLES = "abcd"
+TEST_INPUTS = (
+    (1, 14, 4, 19),
+    (7, 1, 8, 18),
+    (9, 16, 20, 11),
+    (13, 15, 13, 9),
+    (15, 20, 7, 20),
+    (16, 13, 3, 3),
+    (18, 3, 11, 15),
+    (19, 6, 18, 8),
+)
+"""Values of the variables in every problem's tests. They tell any two V apart that differ for some values up to 20."""
 OPERATORS = {
     "*": int.__mul__,
     "%": int.__mod__,
@@ -25,12 +35,12 @@ _BITS = 16  # a sum on one input, or the difference of two, stays within 15
 
 
 def _effect(variable: str, operator: str, digit: int) -> int:
-    values = (OPERATORS[operator](inputs["xy".index(variable)], digit) for inputs in TEST_INPUTS)
+    values = (OPERATORS[operator](inputs[VARIABLES.index(variable)], digit) for inputs in TEST_INPUTS)
     return sum(value << _BITS * place for place, value in enumerate(values))
 
 
-EFFECTS = {f"{v}{op}{digit}": _effect(v, op, digit) for v in "xy" for op in OPERATORS for digit in DIGITS}
-"""Of every statement, by its V; some are equal (`x%4`, `x&3`)."""
+EFFECTS = {f"{v}{op}{digit}": _effect(v, op, digit) for v in VARIABLES for op in OPERATORS for digit in DIGITS}
+"""Of every statement, by its V; some are equal (`a%4`, `a&3`)."""
 
 
 @cache
@@ -51,8 +61,8 @@ def _is_sum(goal: int, count: int) -> bool:
 def reaches(goal: int, least: int, most: int) -> bool:
     """Tell whether `least` to `most` statements can add up to `goal`.
 
-    >>> reaches(EFFECTS["x*3"] + EFFECTS["x*4"], 1, 1), reaches(EFFECTS["x*7"], 1, 1)
-    (True, True)
+    >>> reaches(EFFECTS["a*3"] + EFFECTS["a*4"], 1, 1), reaches(EFFECTS["a*3"] + EFFECTS["b*4"], 1, 1)
+    (True, False)
     """
     return any(_is_sum(goal, count) for count in range(least, most + 1))
 
