@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from vcrd.domains import demo_code
 from vcrd.domains.base import Role
-from vcrd.domains.demo_code import RETURN, generate_problems, header, pretraining_texts, sample_solution, step_is_valid
+from vcrd.domains.demo_code import HEADER, RETURN, generate_problems, pretraining_texts, sample_solution, step_is_valid
 from vcrd.domains.demo_code_search import EFFECTS, TEST_INPUTS, reaches
+from vcrd.errors import ConfigError
 from vcrd.records import Problem
 from vcrd.steps import segment
 from vcrd.verifiers.base import ABSTAIN, INVALID
 from vcrd.verifiers.code import CodeVerifier
 
 PROBLEMS = generate_problems(4, 200, seed=3)
-TWO = [f" r+={value}\n" for value in EFFECTS if value[0] in "ab"]
+STATEMENTS = [f" r+={value}\n" for value in EFFECTS]
 UNREADABLE = " r+=a*\n"
 ROLES = get_args(Role)
 
@@ -49,15 +50,15 @@ def source_of_tests(reference: str) -> str:
 def values(statement: str) -> tuple[int, ...]:
     """What a statement adds, found by running it."""
     space: dict[str, object] = {}
-    exec(header(4) + statement + RETURN, space)
+    exec(HEADER + statement + RETURN, space)
     return tuple(space["f"](*inputs) for inputs in TEST_INPUTS)  # type: ignore[operator]
 
 
 @cache
 def programs(count: int) -> dict[tuple[int, ...], list[tuple[str, ...]]]:
-    """All programs of so many statements on two variables, by what they return for the test inputs."""
+    """All programs of so many statements, by what they return for the test inputs."""
     found: dict[tuple[int, ...], list[tuple[str, ...]]] = {}
-    for program in product(TWO, repeat=count):
+    for program in product(STATEMENTS, repeat=count):
         total = tuple(map(sum, zip(*map(values, program), strict=True)))
         found.setdefault(total, []).append(program)
     return found
@@ -83,6 +84,12 @@ def test_prompts_are_distinct_short_and_the_same_every_time() -> None:
     assert not set(prompts) & {prompt for prompt, _ in generate_problems(4, 200, seed=4)}
 
 
+@pytest.mark.parametrize("n_terms", [0, 5])
+def test_more_terms_than_variables_are_refused(n_terms: int) -> None:
+    with pytest.raises(ConfigError, match=f"n_terms must be from 1 to 4.*got {n_terms}"):
+        generate_problems(n_terms, 1, seed=1)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_texts_have_the_tokens_and_the_steps_of_the_domain(role: Role) -> None:
     tokenizer = demo_code.build_tokenizer()
@@ -92,7 +99,7 @@ def test_texts_have_the_tokens_and_the_steps_of_the_domain(role: Role) -> None:
         assert len(solution) <= 90
         steps = steps_of(solution)
         assert len(steps) == 6
-        assert steps[0] == header(4)
+        assert steps[0] == HEADER
         assert steps[-1] == RETURN
 
 
@@ -141,18 +148,18 @@ def test_the_oracle_is_what_brute_force_over_all_programs_finds(data: st.DataObj
     solved = solutions(prompt, reference, 2)
     assert solved
     literal = steps_of(sample_solution(prompt, random.Random(0)))[1:-1]
-    statement = st.sampled_from([*TWO, *literal * 20, UNREADABLE])
+    statement = st.sampled_from([*STATEMENTS, *literal * 20, UNREADABLE])
     before = data.draw(st.lists(statement, max_size=3))
     step = data.draw(statement | st.just(RETURN))
     now = fewest(solved, before, whole=False)
     after = fewest(solved, before if step == RETURN else [*before, step], whole=step == RETURN)
     expected = now is not None and now == after and step != UNREADABLE
-    assert step_is_valid(prompt, [header(2), *before], step) is expected
+    assert step_is_valid(prompt, [HEADER, *before], step) is expected
 
 
 def test_behind_a_lost_goal_a_step_is_sound_where_it_adds_no_mistake() -> None:
-    prompt = "a times 3,b mod 5,c xor 9;f(1,14,4)=20"
-    lost = [header(3), " r+=a//3\n"]
+    prompt = "a times 3,b mod 5,c xor 9;f(1,14,4,19)=20"
+    lost = [HEADER, " r+=a//3\n"]
     assert not step_is_valid(prompt, lost[:1], lost[1])
     assert step_is_valid(prompt, lost, " r+=b%5\n")
     assert not step_is_valid(prompt, lost, " r+=b//5\n")
@@ -164,17 +171,17 @@ def test_behind_a_lost_goal_a_step_is_sound_where_it_adds_no_mistake() -> None:
 
 
 def test_behind_a_mistake_every_term_is_sound_but_once() -> None:
-    prompt = "a times 3,b mod 5,c xor 9;f(1,14,4)=20"
-    lost = [header(3), UNREADABLE, " r+=b%5\n"]
+    prompt = "a times 3,b mod 5,c xor 9;f(1,14,4,19)=20"
+    lost = [HEADER, UNREADABLE, " r+=b%5\n"]
     assert not step_is_valid(prompt, lost, " r+=b%5\n")
     assert step_is_valid(prompt, lost, " r+=a*3\n")
 
 
 def test_another_way_to_write_a_value_is_sound() -> None:
-    prompt = "a mod 4,b times 3;f(1,14)=43"
-    assert step_is_valid(prompt, [header(2)], " r+=a&3\n")
-    assert step_is_valid(prompt, [header(2), " r+=a&3\n"], " r+=b*3\n")
-    assert not step_is_valid(prompt, [header(2), " r+=a&3\n"], " r+=a%4\n")
+    prompt = "a mod 4,b times 3;f(1,14,4,19)=43"
+    assert step_is_valid(prompt, [HEADER], " r+=a&3\n")
+    assert step_is_valid(prompt, [HEADER, " r+=a&3\n"], " r+=b*3\n")
+    assert not step_is_valid(prompt, [HEADER, " r+=a&3\n"], " r+=a%4\n")
 
 
 @given(st.lists(st.sampled_from(sorted(EFFECTS)), max_size=4))

@@ -22,11 +22,12 @@ from typing import Any
 
 from vcrd.domains.base import DemoDomain, Role, character_tokenizer
 from vcrd.domains.demo_code_search import DIGITS, EFFECTS, OPERATORS, TEST_INPUTS, VARIABLES, corrections, reaches
+from vcrd.errors import ConfigError
 from vcrd.models import PretrainParams
 
 NAME = "demo-code"
 N_TERMS = 4
-RETURN = " return r"
+HEADER, RETURN = f"def f({','.join(VARIABLES)},r=0):\n", " return r"
 
 Term = tuple[str, str, int]
 Spot = tuple[str, int]
@@ -49,13 +50,14 @@ _BLIND_SPOTS: dict[str, tuple[Spot, ...]] = {
 }
 
 
-def header(n_terms: int) -> str:
-    """Return the first line of a program with so many inputs."""
-    return f"def f({','.join(VARIABLES[:n_terms])},r=0):\n"
-
-
 def generate_problems(n_terms: int, count: int, seed: int) -> list[tuple[str, str]]:
-    """Return distinct (prompt, reference) pairs; none can be solved with fewer statements than it has terms."""
+    """Return distinct (prompt, reference) pairs; none can be solved with fewer statements than it has terms.
+
+    Raises:
+        ConfigError: There are not as many variables as terms.
+    """
+    if not 1 <= n_terms <= len(VARIABLES):
+        raise ConfigError(f"{NAME}: n_terms must be from 1 to {len(VARIABLES)}, a variable each, got {n_terms}")
     rng = random.Random(seed)
     problems: dict[str, str] = {}
     while len(problems) < count:
@@ -63,7 +65,7 @@ def generate_problems(n_terms: int, count: int, seed: int) -> list[tuple[str, st
         if reaches(_goal(terms), 0, n_terms - 1):
             continue
         words = ",".join(f"{variable} {word} {digit}" for variable, word, digit in terms)
-        calls = [(f"f({','.join(map(str, inputs[:n_terms]))})", _value(terms, inputs)) for inputs in TEST_INPUTS]
+        calls = [(f"f({','.join(map(str, inputs))})", _value(terms, inputs)) for inputs in TEST_INPUTS]
         tests = "".join(f"assert {call}=={value}\n" for call, value in calls)
         call, value = rng.choice(calls)
         problems[f"{words};{call}={value}"] = json.dumps({"tests": tests, "entry_point": "f"})
@@ -86,7 +88,7 @@ def sample_solution(prompt: str, rng: random.Random, blind_spots: Collection[Spo
             word = _MISREAD_AS[word]
         slipped = rng.random() < slip_rate
         lines.append(f" r+={variable}{_WORDS[word]}{'' if slipped else digit}\n")
-    return "".join([header(len(terms)), *lines, RETURN])
+    return "".join([HEADER, *lines, RETURN])
 
 
 def step_is_valid(prompt: str, prefix: Sequence[str], step: str) -> bool:
@@ -99,11 +101,11 @@ def step_is_valid(prompt: str, prefix: Sequence[str], step: str) -> bool:
     step too. A statement that cannot be read is one to be replaced; behind the return, or behind more statements than
     there may be, nothing is sound.
     """
-    terms = _terms(prompt)
     if not prefix:
-        return step == header(len(terms))
+        return step == HEADER
     if any(_RETURN.fullmatch(line) for line in prefix):
         return False
+    terms = _terms(prompt)
     effects = tuple(_effect(line) for line in prefix[1:])
     goal, left = _goal(terms), len(terms) - len(effects)
     before = corrections(goal, effects, left) if effects else 0
@@ -127,7 +129,7 @@ def _goal(terms: Sequence[Term]) -> int:
 
 
 def _value(terms: Sequence[Term], inputs: Sequence[int]) -> int:
-    given = dict(zip(VARIABLES, inputs, strict=False))
+    given = dict(zip(VARIABLES, inputs, strict=True))
     return sum(OPERATORS[_WORDS[word]](given[variable], digit) for variable, word, digit in terms)
 
 
