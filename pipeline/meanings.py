@@ -108,6 +108,8 @@ def _one(hint: Any) -> str:
         return ", ".join(str(choice) for choice in arguments)
     if origin in (list, tuple):
         return f"list of {_one(arguments[0])}s"
+    if origin is dict:
+        return f"{_one(arguments[1])} by key"
     if is_dataclass(hint):
         return "section"
     if hint not in _WORDS:

@@ -97,5 +97,20 @@ def commented(parameters: Sequence[Parameter], values: Mapping[str, Any], indent
 
 
 def inline(value: Any) -> str:
-    """Return a value as YAML in one line."""
-    return yaml.safe_dump([value], default_flow_style=True, width=2**20, allow_unicode=True).strip()[1:-1]
+    r"""Return a value as YAML in one line.
+
+    >>> inline({"template": "{prompt}\n"})
+    '{template: "{prompt}\\n"}'
+    """
+    return yaml.dump([value], Dumper=_OneLine, default_flow_style=True, width=2**20, allow_unicode=True).strip()[1:-1]
+
+
+class _OneLine(yaml.SafeDumper):
+    r"""Writes a text with line ends in it as `"\n"`, where YAML's other styles would take several lines."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None)
+
+
+_OneLine.add_representer(str, _represent_text)

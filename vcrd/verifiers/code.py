@@ -15,7 +15,7 @@ from functools import lru_cache
 from vcrd.errors import SchemaError
 from vcrd.io.sandbox import Program, ProgramResult, Sandbox
 from vcrd.records import Problem
-from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
+from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict, Verifier
 from vcrd.verifiers.fences import SURELY_CODE, Block, fenced_blocks
 
 _ASSIGNS = re.compile(r"[\w.]+\s*=(?!=)")
@@ -39,14 +39,19 @@ _DEFINITIONS = (
 )
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _GIVEN = frozenset([*dir(builtins), "__name__", "__file__", "__doc__", "__builtins__", "__annotations__"])
+_NOT_ASKED = Verdict(ABSTAIN, "no reference")
 _BINDING_CALLS = frozenset({"exec", "globals", "locals", "vars", "setattr"})
 
 
 @dataclass(frozen=True, slots=True)
-class CodeVerifier:
-    """Judges by a problem's reference: `{"tests": Python source with its calls, "entry_point": a name or null}`."""
+class CodeVerifier(Verifier):
+    """Judges by a problem's reference: `{"tests": Python source with its calls, "entry_point": a name or null}`.
+
+    What `verify_answers` has run, with equal tests, it does not run again.
+    """
 
     sandbox: Sandbox = field(default_factory=Sandbox)
+    _ran: dict[Program, ProgramResult] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def verify_answer(self, problem: Problem, text: str) -> Verdict:
         """Run the tests on a whole program; where there are code fences, the program is within one.
@@ -56,17 +61,19 @@ class CodeVerifier:
             SchemaError: The reference is no such object.
         """
         if problem.reference is None:
-            return Verdict(ABSTAIN, "no reference")
+            return _NOT_ASKED
         return _verdict(self.sandbox.run(read_program(problem.reference, text)))
 
     def verify_answers(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
-        """Run many programs side by side."""
-        verdicts = [Verdict(ABSTAIN, "no reference")] * len(problems)
-        asked = [index for index, problem in enumerate(problems) if problem.reference is not None]
-        programs = [read_program(problems[index].reference or "", texts[index]) for index in asked]
-        for index, result in zip(asked, self.sandbox.run_many(programs), strict=True):
-            verdicts[index] = _verdict(result)
-        return verdicts
+        """Run many programs side by side, and equal ones once."""
+        programs = [
+            None if problem.reference is None else read_program(problem.reference, text)
+            for problem, text in zip(problems, texts, strict=True)
+        ]
+        wanted = dict.fromkeys(program for program in programs if program is not None and program not in self._ran)
+        if wanted:
+            self._ran.update(zip(wanted, self.sandbox.run_many(list(wanted)), strict=True))
+        return [_NOT_ASKED if program is None else _verdict(self._ran[program]) for program in programs]
 
     def verify_step(self, problem: Problem, prefix: str, step: str) -> Verdict:
         """Veto a step after which no continuation is a program that runs; behind such a step none is to blame."""
