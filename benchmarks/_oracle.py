@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.engines import EngineParams, load_engine
 from pipeline.layout import Layout
-from vcrd.allocation import FINAL, CompletionParams, allocate, next_round
+from vcrd.allocation import FINAL, CompletionParams, allocate, hear_round, next_round
 from vcrd.calibration import CalibrationParams, choose_target, step_strength
 from vcrd.completions import CompleterParams
 from vcrd.domains.demo_math import step_is_valid
@@ -172,8 +172,7 @@ class Spender:
         done = 0
         while (rounds is None or done < rounds) and (wanted := next_round(allocations, run.params["seed"])):
             answers = self._engine.generate([request for _, request in wanted], lambda tokens: None)
-            for (allocation, request), answer in zip(wanted, answers, strict=True):
-                allocation.hear(request, answer, decode, verifier)
+            hear_round(wanted, answers, decode, verifier)
             done += 1
         records = [record for allocation in allocations for record in allocation.records]
         return Spending(records, sum(record.finish_reason != FINAL for record in records))

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.cli import stage_main
 from pipeline.engines import EngineParams, load_engine
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
-from vcrd.allocation import CompletionParams, allocate, next_round
+from vcrd.allocation import CompletionParams, allocate, hear_round, next_round
 from vcrd.completions import CompleterParams
 from vcrd.models import PRETRAINED, ModelParams, find_model, model_facts
 from vcrd.records import COMPLETIONS, EVIDENCE, MODELS, PROBLEMS, PROPOSALS, ROLLOUTS
@@ -49,8 +49,7 @@ def work(loaded: Any, shard: Shard) -> ShardResult:
     )
     while wanted := next_round(allocations, settings.seed):
         answers = engine.generate([request for _, request in wanted], shard.progress)
-        for (allocation, request), answer in zip(wanted, answers, strict=True):
-            allocation.hear(request, answer, decode, verifier)
+        hear_round(wanted, answers, decode, verifier)
     records = [record for allocation in allocations for record in allocation.records]
     return ShardResult(records, [], expected=sum(allocation.expected for allocation in allocations))
 

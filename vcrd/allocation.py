@@ -17,15 +17,16 @@ from annotated_types import Ge, Gt, Lt
 from vcrd.completions import (
     RATHER,
     SURELY,
+    Answered,
     CompleterParams,
     Posterior,
     chance_lost,
-    completion_outcome,
+    completion_outcomes,
     completion_record,
     completion_request,
     value_posterior,
 )
-from vcrd.evidence import final_outcome
+from vcrd.evidence import final_outcomes
 from vcrd.labels import rule_broken
 from vcrd.metrics import beta_exceeds
 from vcrd.records import CompletionRecord, Evidence, Problem, Rollout, StepProposal
@@ -119,11 +120,8 @@ class Allocation:
             self._asked[name] += count
         return requests
 
-    def hear(self, request: GenerateRequest, answer: Generation | Failure, decode: Decode, verifier: Verifier) -> None:
-        """Take the answer to one request of the last round."""
-        outcome = 0
-        if isinstance(answer, Generation):
-            outcome = completion_outcome(self.problem, self.rollout, request, answer, decode, verifier)
+    def hear(self, request: GenerateRequest, answer: Generation | Failure, outcome: int) -> None:
+        """Take the answer to one request of the last round, and what it came to."""
         self._keep(completion_record(request.id, answer, outcome, self._round))
 
     def _keep(self, record: CompletionRecord) -> None:
@@ -212,25 +210,25 @@ def allocate(
 ) -> list[Allocation]:
     """Set up every rollout's allocation over its open proposals: no rule proved them wrong, nor a step before them."""
     by_problem = {problem.problem_id: problem for problem in problems}
+    by_rollout = {rollout.rollout_id: rollout for rollout in rollouts}
     seen = {item.proposal_id: item for item in evidence}
-    mine: dict[str, dict[str, StepProposal]] = {rollout.rollout_id: {} for rollout in rollouts}
+    mine: dict[str, dict[str, StepProposal]] = {name: {} for name in by_rollout}
     for proposal in proposals:
-        if proposal.rollout_id in mine and seen[proposal.proposal_id].rule != INVALID:
-            mine[proposal.rollout_id][proposal.proposal_id] = proposal
+        rollout = by_rollout.get(proposal.rollout_id)
+        if rollout and seen[proposal.proposal_id].rule != INVALID and not rule_broken(rollout, proposal.step_index):
+            mine[rollout.rollout_id][proposal.proposal_id] = proposal
+    every = [proposal for open_ones in mine.values() for proposal in open_ones.values()]
+    finals = final_outcomes(by_problem, by_rollout, every, verifier)
     allocations = []
     for rollout in rollouts:
-        problem = by_problem[rollout.problem_id]
-        open_ones = {
-            name: item for name, item in mine[rollout.rollout_id].items() if not rule_broken(rollout, item.step_index)
-        }
-        outcomes = {name: final_outcome(problem, rollout, item, verifier) for name, item in open_ones.items()}
+        open_ones = mine[rollout.rollout_id]
         allocations.append(
             Allocation(
-                problem=problem,
+                problem=by_problem[rollout.problem_id],
                 rollout=rollout,
                 proposals=open_ones,
                 evidence={name: seen[name] for name in open_ones},
-                known={name: outcome for name, outcome in outcomes.items() if outcome is not None},
+                known={name: finals[name] for name in open_ones if name in finals},
                 model=model,
                 params=params,
                 completer=completer,
@@ -251,3 +249,19 @@ def _cut(wanted: Mapping[str, int], left: int) -> dict[str, int]:
 def next_round(allocations: Sequence[Allocation], seed: int) -> list[tuple[Allocation, GenerateRequest]]:
     """Return the next round's requests of many rollouts together, as engines like them."""
     return [(allocation, request) for allocation in allocations for request in allocation.next_requests(seed)]
+
+
+def hear_round(
+    wanted: Sequence[tuple[Allocation, GenerateRequest]],
+    answers: Sequence[Generation | Failure],
+    decode: Decode,
+    verifier: Verifier,
+) -> None:
+    """Judge the answers to a round together, and tell each allocation of its own."""
+    given = [
+        Answered(allocation.problem, allocation.rollout, request, answer)
+        for (allocation, request), answer in zip(wanted, answers, strict=True)
+    ]
+    outcomes = completion_outcomes(given, decode, verifier)
+    for (allocation, _), item, outcome in zip(wanted, given, outcomes, strict=True):
+        allocation.hear(item.request, item.answer, outcome)

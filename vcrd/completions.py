@@ -16,7 +16,7 @@ from vcrd.metrics import beta_below
 from vcrd.records import CompletionRecord, Problem, Rollout
 from vcrd.requests import Failure, GenerateRequest, Generation, Sampling, derive_seed
 from vcrd.tokenization import Decode
-from vcrd.verifiers.base import VALID, Verifier
+from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verifier
 
 Role = Literal["student", "teacher", "completer"]
 RATHER, SURELY = 0.5, 0.95
@@ -72,14 +72,33 @@ def completion_request(
     )
 
 
-def completion_outcome(
-    problem: Problem, rollout: Rollout, request: GenerateRequest, answer: Generation, decode: Decode, verifier: Verifier
-) -> int:
-    """Judge prefix + step + completion by its final answer; one that was cut short has failed."""
-    if answer.finish_reason == "length":
-        return -1
-    solution = [*request.prompt_ids[len(rollout.prompt_ids) :], *answer.token_ids]
-    return verifier.verify_answer(problem, decode(solution)).rule
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A completion that was asked for, and what came of it."""
+
+    problem: Problem
+    rollout: Rollout
+    request: GenerateRequest
+    answer: Generation | Failure
+
+
+def completion_outcomes(items: Sequence[Answered], decode: Decode, verifier: Verifier) -> list[int]:
+    """Judge each prefix + step + completion by its final answer.
+
+    One that was cut short has failed (-1); one that the engine could not make has no outcome (0).
+    """
+    outcomes = [ABSTAIN if isinstance(item.answer, Failure) else INVALID for item in items]
+    problems, texts, places = list[Problem](), list[str](), list[int]()
+    for place, item in enumerate(items):
+        if isinstance(item.answer, Failure) or item.answer.finish_reason == "length":
+            continue
+        solution = [*item.request.prompt_ids[len(item.rollout.prompt_ids) :], *item.answer.token_ids]
+        problems.append(item.problem)
+        texts.append(decode(solution))
+        places.append(place)
+    for place, verdict in zip(places, verifier.verify_answers(problems, texts), strict=True):
+        outcomes[place] = verdict.rule
+    return outcomes
 
 
 def chance_lost(posterior: Posterior, v_min: float) -> float:

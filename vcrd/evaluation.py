@@ -57,11 +57,14 @@ def read_evaluation(
     """Judge the answers; an exact oracle, where the domain has one, judges their steps too."""
     rows: list[EvaluatedProblem] = []
     rejects: list[Reject] = []
+    given: list[tuple[Problem, Generation, str]] = []
     for problem, answer in zip(problems, answers, strict=True):
         if isinstance(answer, Failure):
             rejects.append(reject(answer.id, answer.reason, answer.message))
-            continue
-        text = decode(answer.token_ids)
+        else:
+            given.append((problem, answer, decode(answer.token_ids)))
+    verdicts = verifier.verify_answers([problem for problem, _, _ in given], [text for _, _, text in given])
+    for (problem, answer, text), verdict in zip(given, verdicts, strict=True):
         rows.append(
             EvaluatedProblem(
                 evaluation_id=answer.id,
@@ -69,7 +72,7 @@ def read_evaluation(
                 model=model,
                 text=text,
                 finish_reason=answer.finish_reason,
-                outcome=verifier.verify_answer(problem, text).rule,
+                outcome=verdict.rule,
                 oracle_steps=_judge_steps(problem, answer, text, decode, oracle),
             )
         )

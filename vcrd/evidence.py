@@ -18,11 +18,17 @@ def judge_proposal(problem: Problem, rollout: Rollout, proposal: StepProposal, v
     return verifier.verify_step(problem, prefix, proposal.text)
 
 
-def final_outcome(problem: Problem, rollout: Rollout, proposal: StepProposal, verifier: Verifier) -> int | None:
-    """Return the outcome of a solution that ends with this proposal; None where it does not end."""
-    if proposal.finish_reason != "eos":
-        return None
-    return verifier.verify_answer(problem, _prefix_text(rollout, proposal.step_index) + proposal.text).rule
+def final_outcomes(
+    problems: Mapping[str, Problem],
+    rollouts: Mapping[str, Rollout],
+    proposals: Sequence[StepProposal],
+    verifier: Verifier,
+) -> dict[str, int]:
+    """Return the outcome of the solution that ends with a proposal, for every proposal that ends one."""
+    last = [proposal for proposal in proposals if proposal.finish_reason == "eos"]
+    texts = [_prefix_text(rollouts[item.rollout_id], item.step_index) + item.text for item in last]
+    verdicts = verifier.verify_answers([problems[item.problem_id] for item in last], texts)
+    return {item.proposal_id: verdict.rule for item, verdict in zip(last, verdicts, strict=True)}
 
 
 def judge_proposals(
@@ -32,14 +38,11 @@ def judge_proposals(
     verifier: Verifier,
 ) -> tuple[dict[str, Verdict], dict[str, int]]:
     """Return the rule verdict of every proposal, and the outcome of those that end the solution."""
-    verdicts: dict[str, Verdict] = {}
-    finals: dict[str, int] = {}
-    for proposal in proposals:
-        place = problems[proposal.problem_id], rollouts[proposal.rollout_id], proposal, verifier
-        verdicts[proposal.proposal_id] = judge_proposal(*place)
-        if (outcome := final_outcome(*place)) is not None:
-            finals[proposal.proposal_id] = outcome
-    return verdicts, finals
+    verdicts = {
+        item.proposal_id: judge_proposal(problems[item.problem_id], rollouts[item.rollout_id], item, verifier)
+        for item in proposals
+    }
+    return verdicts, final_outcomes(problems, rollouts, proposals, verifier)
 
 
 def _prefix_text(rollout: Rollout, step_index: int) -> str:

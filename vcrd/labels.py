@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 from annotated_types import Ge
 
-from vcrd.completions import CompleterParams, completion_outcome, completion_request
+from vcrd.completions import Answered, CompleterParams, completion_outcomes, completion_request
 from vcrd.metrics import beta_below, beta_exceeds
 from vcrd.records import LabelledStep, Problem, Rollout, StepProposal
 from vcrd.requests import Failure, GenerateRequest, Generation
@@ -189,13 +189,15 @@ def read_label_outcomes(
     outcomes: Outcomes,
 ) -> None:
     """Judge completions and add them to `outcomes`; a failed request gives no outcome."""
-    for item, answer in zip(wanted, answers, strict=True):
-        if isinstance(answer, Failure):
-            continue
-        rollout = rollouts[item.rollout_id]
-        problem = problems[rollout.problem_id]
-        right = completion_outcome(problem, rollout, item.request, answer, decode, verifier) == VALID
-        (outcomes.independent if item.independent else outcomes.for_label).setdefault(item.source, []).append(right)
+    given = [
+        Answered(problems[rollout.problem_id], rollout, item.request, answer)
+        for item, answer in zip(wanted, answers, strict=True)
+        for rollout in [rollouts[item.rollout_id]]
+    ]
+    for item, answer, outcome in zip(wanted, answers, completion_outcomes(given, decode, verifier), strict=True):
+        if not isinstance(answer, Failure):
+            group = outcomes.independent if item.independent else outcomes.for_label
+            group.setdefault(item.source, []).append(outcome == VALID)
 
 
 def undecided(proposals: Sequence[StepProposal], labelled: Sequence[LabelledStep]) -> list[StepProposal]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from vcrd.records import Problem, Rollout
 from vcrd.requests import Failure, GenerateRequest, Generation, Sampling, derive_seed
 from vcrd.steps import cut_steps, unit_for
 from vcrd.tokenization import Decode
-from vcrd.verifiers.base import Verifier
+from vcrd.verifiers.base import ABSTAIN, Verifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +87,15 @@ def read_rollouts(
             rejects.append(
                 reject(request.id, "no_step", f"no finished step in {len(answer.token_ids)} tokens", text=rollout.text)
             )
+    verdicts = verifier.verify_answers([by_id[item.problem_id] for item in rollouts], [item.text for item in rollouts])
+    rollouts = [replace(item, outcome=verdict.rule) for item, verdict in zip(rollouts, verdicts, strict=True)]
     return sorted(rollouts, key=lambda item: item.rollout_id), rejects
 
 
 def _read_rollout(
     problem: Problem, request: GenerateRequest, answer: Generation, decode: Decode, verifier: Verifier
 ) -> Rollout:
+    """Cut an answer into steps; its outcome is still open."""
     text = decode(answer.token_ids)
     ended = answer.finish_reason == "eos"
     steps = cut_steps(answer.token_ids, decode, ended=ended, unit=unit_for(problem.domain, text))
@@ -117,5 +120,5 @@ def _read_rollout(
         logprobs=answer.logprobs,
         text=text,
         finish_reason=answer.finish_reason,
-        outcome=verifier.verify_answer(problem, text).rule,
+        outcome=ABSTAIN,
     )

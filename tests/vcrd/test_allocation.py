@@ -15,7 +15,7 @@ from tests.vcrd.factories import (
     rollout,
     unfitted_reliability,
 )
-from vcrd.allocation import Allocation, CompletionParams, allocate, next_round
+from vcrd.allocation import Allocation, CompletionParams, allocate, hear_round, next_round
 from vcrd.completions import CompleterParams, count_outcomes
 from vcrd.reliability import LabelledTable, ReliabilityParams, evidence_table, fit_reliability
 from vcrd.requests import Failure
@@ -45,11 +45,13 @@ def play(allocation: Allocation, answer) -> int:
     rounds = 0
     while wanted := next_round([allocation], seed=1):
         rounds += 1
+        answers = []
         for mine, request in wanted:
             done = len(request.prompt_ids) - len(mine.rollout.prompt_ids)
             rest = "".join(RIGHT)[done:]
             text = rest if answer(request.id) else rest[:-1] + "9"
-            mine.hear(request, generation(request.id, text), DECODE, VERIFIER)
+            answers.append(generation(request.id, text))
+        hear_round(wanted, answers, DECODE, VERIFIER)
     return rounds
 
 
@@ -84,8 +86,8 @@ def test_nothing_is_spent_on_what_a_rule_decided() -> None:
 
 def test_a_failed_completion_is_kept_and_counts_neither_way() -> None:
     allocation = setup()
-    for mine, request in next_round([allocation], seed=1):
-        mine.hear(request, Failure(id=request.id, reason="too_long"), DECODE, VERIFIER)
+    wanted = next_round([allocation], seed=1)
+    hear_round(wanted, [Failure(id=request.id, reason="too_long") for _, request in wanted], DECODE, VERIFIER)
     failed = [record for record in allocation.records if record.finish_reason == "too_long"]
     assert failed
     successes, trials = count_outcomes(failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,10 @@ class Verifier(Protocol):
 
     def verify_answer(self, problem: Problem, text: str) -> Verdict:
         """Judge a whole solution by its final answer."""
+
+    def verify_answers(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
+        """Judge many solutions, text i answering problem i; the verdicts are those that each would get alone."""
+        return [self.verify_answer(problem, text) for problem, text in zip(problems, texts, strict=True)]
 
     def verify_step(self, problem: Problem, prefix: str, step: str) -> Verdict:
         """Judge one step under the solution so far."""

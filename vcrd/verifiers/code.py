@@ -15,7 +15,7 @@ from functools import lru_cache
 from vcrd.errors import SchemaError
 from vcrd.io.sandbox import Program, ProgramResult, Sandbox
 from vcrd.records import Problem
-from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
+from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict, Verifier
 from vcrd.verifiers.fences import SURELY_CODE, Block, fenced_blocks
 
 _ASSIGNS = re.compile(r"[\w.]+\s*=(?!=)")
@@ -39,11 +39,12 @@ _DEFINITIONS = (
 )
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _GIVEN = frozenset([*dir(builtins), "__name__", "__file__", "__doc__", "__builtins__", "__annotations__"])
+_NOT_ASKED = Verdict(ABSTAIN, "no reference")
 _BINDING_CALLS = frozenset({"exec", "globals", "locals", "vars", "setattr"})
 
 
 @dataclass(frozen=True, slots=True)
-class CodeVerifier:
+class CodeVerifier(Verifier):
     """Judges by a problem's reference: `{"tests": Python source with its calls, "entry_point": a name or null}`."""
 
     sandbox: Sandbox = field(default_factory=Sandbox)
@@ -56,17 +57,18 @@ class CodeVerifier:
             SchemaError: The reference is no such object.
         """
         if problem.reference is None:
-            return Verdict(ABSTAIN, "no reference")
+            return _NOT_ASKED
         return _verdict(self.sandbox.run(read_program(problem.reference, text)))
 
     def verify_answers(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
-        """Run many programs side by side."""
-        verdicts = [Verdict(ABSTAIN, "no reference")] * len(problems)
-        asked = [index for index, problem in enumerate(problems) if problem.reference is not None]
-        programs = [read_program(problems[index].reference or "", texts[index]) for index in asked]
-        for index, result in zip(asked, self.sandbox.run_many(programs), strict=True):
-            verdicts[index] = _verdict(result)
-        return verdicts
+        """Run many programs side by side, and those that are equal, with equal tests, once."""
+        programs = [
+            None if problem.reference is None else read_program(problem.reference, text)
+            for problem, text in zip(problems, texts, strict=True)
+        ]
+        distinct = list(dict.fromkeys(program for program in programs if program is not None))
+        ran = dict(zip(distinct, self.sandbox.run_many(distinct), strict=True)) if distinct else {}
+        return [_NOT_ASKED if program is None else _verdict(ran[program]) for program in programs]
 
     def verify_step(self, problem: Problem, prefix: str, step: str) -> Verdict:
         """Veto a step after which no continuation is a program that runs; behind such a step none is to blame."""

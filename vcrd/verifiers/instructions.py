@@ -9,7 +9,7 @@ from typing import Any
 
 from vcrd.errors import SchemaError, did_you_mean
 from vcrd.records import Problem
-from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
+from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict, Verifier
 from vcrd.verifiers.instruction_options import read_options
 from vcrd.verifiers.instruction_prefixes import BROKEN
 from vcrd.verifiers.instruction_rules import RULES, Finding
@@ -89,7 +89,7 @@ def check_prefix(
     return Verdict(INVALID, "; ".join(broken)) if broken else Verdict(ABSTAIN, "no instruction is broken for good")
 
 
-class InstructionsVerifier:
+class InstructionsVerifier(Verifier):
     """Judges by the instructions in a problem's reference: `{"instruction_id_list": [...], "kwargs": [...]}`."""
 
     def verify_answer(self, problem: Problem, text: str) -> Verdict:

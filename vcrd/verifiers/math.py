@@ -12,7 +12,7 @@ from vcrd.errors import ConfigError
 from vcrd.io.workers import BoundedWorker, Late
 from vcrd.records import Problem
 from vcrd.verifiers.arithmetic import check_arithmetic, has_own_rules
-from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
+from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict, Verifier
 
 ANSWER_SECONDS = 5.0
 """What comparing one answer with its reference may cost at most."""
@@ -22,7 +22,7 @@ _SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
-class MathVerifier:
+class MathVerifier(Verifier):
     """Numbers are compared exactly, everything else by math-verify; steps by their arithmetic (modulo `modulus`)."""
 
     modulus: int | None
