@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -19,12 +20,16 @@ UNASSIGNED = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnParams:
-    """Which column of the source holds what; null: none does."""
+    r"""Which column of the source holds what; null: none does.
+
+    Prompt and reference may combine columns: `"{text}\n{test_list[0]}"` is a text with values in it, where a list is
+    its items line by line.
+    """
 
     prompt: str
     """The problem's text."""
-    reference: str | None
-    """The answer, or a solution that ends with it."""
+    reference: str | dict[str, str] | None
+    """The answer, or a solution that ends with it; what is structured may be given key by key."""
     split: str | None
     """train, prm, fit, judge or test."""
     responses: str | None
@@ -57,6 +62,7 @@ _KEYS: dict[str, dict[str, type]] = {
     "code": {"tests": str},
     "instructions": {"instruction_id_list": list, "kwargs": list},
 }
+_PLACE = re.compile(r"\{(\w+)(?:\[(\d+)\])?\}")
 _SHOWN = 60
 SPLITS = ("train", "prm", "fit", "judge", "test")
 LABEL_SPLITS = ("prm", "fit", "judge")
@@ -132,11 +138,11 @@ def _make_problem(row: SourceRow, params: ProblemParams, source: str) -> Problem
     if row.values is None:
         return reject(row.place, "broken_json", row.error)
     columns = params.columns
-    prompt = row.values.get(columns.prompt)
+    prompt = _from_columns(row.values, columns.prompt)
     if not isinstance(prompt, str) or not prompt.strip():
         return reject(row.place, "no_prompt", f"column {columns.prompt!r} holds no text", row=row.values)
     try:
-        text = reference_text(row.values.get(columns.reference) if columns.reference else None, params.domain)
+        text = reference_text(_from_columns(row.values, columns.reference), params.domain)
     except ValueError as error:
         return reject(row.place, "bad_reference", str(error), row=row.values)
     responses: Any = (row.values.get(columns.responses) if columns.responses else None) or []
@@ -159,6 +165,31 @@ def _make_problem(row: SourceRow, params: ProblemParams, source: str) -> Problem
         licence=params.licence,
         responses=responses,
     )
+
+
+def _from_columns(values: Mapping[str, Any], wanted: str | Mapping[str, str] | None) -> Any:
+    r"""Return a column, a text with columns in it, or either of them by key; None where a column is missing.
+
+    >>> _from_columns({"setup": None, "tests": ["assert f(1)", "assert f(2)"]}, {"tests": "{setup}{tests}"})
+    {'tests': 'assert f(1)\nassert f(2)'}
+    """
+    if wanted is None:
+        return None
+    if not isinstance(wanted, str):
+        return {key: _from_columns(values, one) for key, one in wanted.items()}
+    if "{" not in wanted:
+        return values.get(wanted)
+
+    def text(place: re.Match[str]) -> str:
+        value = values[place[1]]
+        if place[2]:
+            value = value[int(place[2])]
+        return "" if value is None else "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    try:
+        return _PLACE.sub(text, wanted)
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def _assign_splits(problems: Sequence[Problem], shares: SplitParams, seed: int) -> list[Problem]:

@@ -6,7 +6,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.vcrd.factories import problem
 from tests.workspace import Workspace
+from vcrd.verifiers.base import VALID
+from vcrd.verifiers.code import CodeVerifier
 
 SMALL = {
     "problems.limit": "30",
@@ -39,3 +42,26 @@ def test_every_row_of_every_stage_is_written_or_a_reject(real_data: Path, tmp_pa
     assert set(problems["licence"]) == {"MIT"}
     asked = {json.loads(line)["question"] for line in test.read_text().splitlines()}
     assert set(problems["prompt"]) <= asked
+
+
+def test_the_mbpp_preset_takes_every_problem_and_its_reference_programs_pass(real_data: Path, tmp_path: Path) -> None:
+    source = real_data / "mbpp/mbpp.jsonl"
+    run = Workspace(tmp_path / "project")
+    run.use("mbpp-qwen", **{"problems.path": str(source), "run.num_shards": "2"})
+    for stage in ("prepare_problems", "prepare_models", "generate_rollouts", "complete_steps", "train_student"):
+        done = run.stage(stage, "--dry-run")
+        assert done.returncode == 0, done.stderr
+    assert run.stage("prepare_problems").returncode == 0
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    found = pl.read_parquet(run.root / "data/mbpp-qwen/problems/*.parquet")
+    assert found.height == len(rows) == 974
+    programs = {row["text"]: row["code"] for row in rows[::80]}
+    kind = {name: found[name].to_list() for name in ("prompt", "reference")}
+    asked = [
+        (problem(prompt, reference, domain="code"), programs[text])
+        for prompt, reference in zip(*kind.values(), strict=True)
+        if (text := prompt.partition("\nYour code")[0]) in programs
+    ]
+    verdicts = CodeVerifier().verify_answers([one for one, _ in asked], [program for _, program in asked])
+    assert len(verdicts) >= len(programs)
+    assert {verdict.rule for verdict in verdicts} == {VALID}

@@ -70,3 +70,22 @@ def test_tests_and_constraints_are_references_that_the_domains_verifier_reads() 
         for problem in problems:
             assert verifier.verify_answer(problem, right).rule == 1
             assert verifier.verify_answer(problem, wrong).rule == -1
+
+
+def test_columns_are_combined_in_texts_and_by_key() -> None:
+    columns = ColumnParams(prompt="{q}\nPass {t[0]}", reference={"tests": "{setup}\n{t}"}, split=None, responses=None)
+    params = replace(PARAMS, domain="code", columns=columns)
+    values = [
+        {"q": "Double it.", "t": ["assert f(1) == 2", "assert f(2) == 4"], "setup": "import re"},
+        {"q": "Nothing to pass.", "t": [], "setup": None},
+        {"q": "No tests."},
+    ]
+    problems, rejects = make_problems(rows(values), params, "x", seed=1)
+    assert [item.prompt for item in problems] == ["Double it.\nPass assert f(1) == 2"]
+    assert json.loads(problems[0].reference or "") == {"tests": "import re\nassert f(1) == 2\nassert f(2) == 4"}
+    assert [item.reason for item in rejects] == ["no_prompt", "no_prompt"]
+    by_key = replace(columns, prompt="q", reference={"instruction_id_list": "ids", "kwargs": "kwargs"})
+    given = [{"q": "No comma.", "ids": ["punctuation:no_comma"], "kwargs": [{}]}, {"q": "No ids.", "kwargs": [{}]}]
+    problems, rejects = make_problems(rows(given), replace(params, domain="instructions", columns=by_key), "x", seed=1)
+    assert json.loads(problems[0].reference or "") == {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    assert [item.reason for item in rejects] == ["bad_reference"]
