@@ -19,7 +19,7 @@ from pipeline.layout import Layout
 from vcrd.allocation import FINAL, CompletionParams, allocate, hear_round, next_round
 from vcrd.calibration import CalibrationParams, choose_target, step_strength
 from vcrd.completions import CompleterParams
-from vcrd.domains.demo_math import step_is_valid
+from vcrd.domains import DOMAINS
 from vcrd.io.parquet import read_rows, shard_files
 from vcrd.records import (
     COMPLETIONS,
@@ -46,11 +46,9 @@ from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
 Floats = NDArray[np.float64]
 
-_MODEL = "data/models/demo-math/teacher"
 
-
-def make_run(folder: Path) -> None:
-    """Run the demo up to the validity of every step, in `folder`."""
+def make_run(folder: Path, domain: str = "demo-math") -> None:
+    """Run a demo up to the validity of every step, in `folder`."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -60,7 +58,7 @@ def make_run(folder: Path) -> None:
     }
     for command in (
         ("dvc", "config", "--local", "core.no_scm", "true"),
-        ("python", "-m", "stages", "preset", "use", "demo-math"),
+        ("python", "-m", "stages", "preset", "use", domain),
         ("dvc", "repro", "--quiet", "estimate_validity"),
     ):
         subprocess.run(command, cwd=folder, env=environment, check=True, stdout=sys.stderr)
@@ -73,7 +71,8 @@ class DemoRun:
         """Read the run in a copy of the project."""
         self._root = root
         self.params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-        self._layout = Layout("demo-math")
+        self.domain = DOMAINS[self.params["preset"]]
+        self._layout = Layout(self.domain.name)
         self.problems = {item.problem_id: item for item in self.read(PROBLEMS)}
         self.rollouts = {item.rollout_id: item for item in self.read(ROLLOUTS)}
         self.proposals = {item.proposal_id: item for item in self.read(PROPOSALS)}
@@ -91,7 +90,7 @@ class DemoRun:
         proposal = self.proposals[name]
         rollout = self.rollouts[proposal.rollout_id]
         prompt = self.problems[proposal.problem_id].prompt
-        return step_is_valid(prompt, rollout.step_texts[: proposal.step_index], proposal.text)
+        return self.domain.step_is_valid(prompt, rollout.step_texts[: proposal.step_index], proposal.text)
 
     def held_out(self, rollouts: int | None = None) -> list[Evidence]:
         """Return the evidence of the train problems' steps: nothing was fitted on them."""
@@ -150,7 +149,8 @@ class Spender:
     def __init__(self, run: DemoRun, root: Path) -> None:
         """Load the completer."""
         self._run = run
-        self._engine = load_engine(EngineParams(**run.params["engine"]), str(root / _MODEL), None, "generate")
+        teacher = root / run.params["models"]["path"] / run.params["models"]["teacher"]["name"]
+        self._engine = load_engine(EngineParams(**run.params["engine"]), str(teacher), None, "generate")
 
     def spend(
         self, evidence: Sequence[Evidence], model: ReliabilityModel, params: CompletionParams, rounds: int | None = None

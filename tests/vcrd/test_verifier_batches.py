@@ -67,12 +67,14 @@ def test_the_answers_cover_every_verdict() -> None:
     assert [verdict.rule for verdict in ALONE] == [1, -1, -1, -1, 0, 1, -1, 1, 1, -1]
 
 
-def test_equal_programs_with_equal_tests_are_run_once_in_a_batch() -> None:
+def test_equal_programs_with_equal_tests_are_run_once() -> None:
     sandbox = Counted()
     chosen = [ANSWERS[index] for index in (0, 1, 0, 2, 4, 1, 0)]
-    found = CodeVerifier(sandbox).verify_answers([asked for asked, _ in chosen], [text for _, text in chosen])
-    assert [verdict.rule for verdict in found] == [1, -1, 1, -1, 0, -1, 1]
-    assert len(sandbox.asked) == len(set(sandbox.asked)) == 3
+    verifier = CodeVerifier(sandbox)
+    for _ in range(2):
+        found = verifier.verify_answers([asked for asked, _ in chosen], [text for _, text in chosen])
+        assert [verdict.rule for verdict in found] == [1, -1, 1, -1, 0, -1, 1]
+        assert len(sandbox.asked) == len(set(sandbox.asked)) == 3
 
 
 def test_a_batch_of_nothing_opens_no_sandbox() -> None:

@@ -45,9 +45,13 @@ _BINDING_CALLS = frozenset({"exec", "globals", "locals", "vars", "setattr"})
 
 @dataclass(frozen=True, slots=True)
 class CodeVerifier(Verifier):
-    """Judges by a problem's reference: `{"tests": Python source with its calls, "entry_point": a name or null}`."""
+    """Judges by a problem's reference: `{"tests": Python source with its calls, "entry_point": a name or null}`.
+
+    What `verify_answers` has run, with equal tests, it does not run again.
+    """
 
     sandbox: Sandbox = field(default_factory=Sandbox)
+    _ran: dict[Program, ProgramResult] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def verify_answer(self, problem: Problem, text: str) -> Verdict:
         """Run the tests on a whole program; where there are code fences, the program is within one.
@@ -61,14 +65,15 @@ class CodeVerifier(Verifier):
         return _verdict(self.sandbox.run(read_program(problem.reference, text)))
 
     def verify_answers(self, problems: Sequence[Problem], texts: Sequence[str]) -> list[Verdict]:
-        """Run many programs side by side, and those that are equal, with equal tests, once."""
+        """Run many programs side by side, and equal ones once."""
         programs = [
             None if problem.reference is None else read_program(problem.reference, text)
             for problem, text in zip(problems, texts, strict=True)
         ]
-        distinct = list(dict.fromkeys(program for program in programs if program is not None))
-        ran = dict(zip(distinct, self.sandbox.run_many(distinct), strict=True)) if distinct else {}
-        return [_NOT_ASKED if program is None else _verdict(ran[program]) for program in programs]
+        wanted = dict.fromkeys(program for program in programs if program is not None and program not in self._ran)
+        if wanted:
+            self._ran.update(zip(wanted, self.sandbox.run_many(list(wanted)), strict=True))
+        return [_NOT_ASKED if program is None else _verdict(self._ran[program]) for program in programs]
 
     def verify_step(self, problem: Problem, prefix: str, step: str) -> Verdict:
         """Veto a step after which no continuation is a program that runs; behind such a step none is to blame."""

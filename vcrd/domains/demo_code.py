@@ -1,0 +1,161 @@
+"""`demo-code`: a function of x and y that adds up what a few words and one input/output pair say, in any order.
+
+    x times 3,y mod 4,x xor 5,y over 2;f(14,8)=61
+    def f(x,y,r=0):
+     r+=y//2
+     r+=x*3
+     ...
+     return r
+
+A problem's reference is its tests, on more inputs than the prompt tells. Statements may come in any order, and a sum is
+often the sum of other statements too: more than one program passes. A word that is misread leaves valid Python, which
+no rule for free text objects to; only the tests do.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from vcrd.domains.base import DemoDomain, Role, character_tokenizer
+from vcrd.domains.demo_code_search import DIGITS, EFFECTS, OPERATORS, TEST_INPUTS, corrections, reaches
+from vcrd.models import PretrainParams
+
+NAME = "demo-code"
+N_TERMS = 4
+HEADER, RETURN = "def f(x,y,r=0):\n", " return r"
+
+Term = tuple[str, str, int]
+Spot = tuple[str, int]
+
+_WORDS = {"times": "*", "mod": "%", "over": "//", "xor": "^", "and": "&", "or": "|"}
+_ALPHABET = "\n ()+,:;=*%/^&|-0123456789abcdefghijklmnopqrstuvwxyz"
+_TERM = re.compile(r"([xy]) ([a-z]+) (\d)(?=[,;])")
+_STATEMENT = re.compile(r" r\+=([xy]\W{1,2}\d)\n")
+_RETURN = re.compile(r" return r\n?")
+_MISREAD_RATE = 0.7
+_SLIP_RATE = {"teacher": 0.03, "student": 0.05}
+
+_MISREAD_AS = {"times": "over", "mod": "over", "over": "mod", "xor": "or", "and": "xor", "or": "and"}
+_BLIND_SPOTS: dict[str, tuple[Spot, ...]] = {
+    "teacher": (("times", 4), ("mod", 7), ("over", 3), ("over", 8), ("xor", 6), ("and", 5), ("or", 2)),
+    "student": (
+        *(("times", 7), ("mod", 3), ("mod", 9), ("over", 2), ("over", 5)),
+        *(("xor", 3), ("xor", 8), ("and", 9), ("or", 4), ("or", 7)),
+    ),
+}
+
+
+def generate_problems(n_terms: int, count: int, seed: int) -> list[tuple[str, str]]:
+    """Return distinct (prompt, reference) pairs; none can be solved with fewer statements than it has terms."""
+    rng = random.Random(seed)
+    problems: dict[str, str] = {}
+    while len(problems) < count:
+        terms = [(rng.choice("xy"), rng.choice(list(_WORDS)), rng.choice(DIGITS)) for _ in range(n_terms)]
+        shown = rng.choice(TEST_INPUTS)
+        if reaches(_goal(terms), 0, n_terms - 1):
+            continue
+        words = ",".join(f"{variable} {word} {digit}" for variable, word, digit in terms)
+        tests = [f"assert f({x},{y})=={_value(terms, x, y)}\n" for x, y in TEST_INPUTS]
+        prompt = f"{words};f({shown[0]},{shown[1]})={_value(terms, *shown)}"
+        problems[prompt] = json.dumps({"tests": "".join(tests), "entry_point": "f"})
+    return list(problems.items())
+
+
+def sample_solution(prompt: str, rng: random.Random, blind_spots: Collection[Spot] = (), slip_rate: float = 0.0) -> str:
+    """Write a solution in a random order.
+
+    Args:
+        prompt: Of `generate_problems`.
+        rng: Decides the order and the mistakes.
+        blind_spots: Words and digits; the word is mostly misread there, as another one. No rule sees it.
+        slip_rate: Share of statements that are no Python, which a rule does see.
+    """
+    terms = _terms(prompt)
+    rng.shuffle(terms)
+    lines = []
+    for variable, word, digit in terms:
+        if (word, digit) in blind_spots and rng.random() < _MISREAD_RATE:
+            word = _MISREAD_AS[word]
+        slipped = rng.random() < slip_rate
+        lines.append(f" r+={variable}{_WORDS[word]}{'' if slipped else digit}\n")
+    return "".join([HEADER, *lines, RETURN])
+
+
+def step_is_valid(prompt: str, prefix: Sequence[str], step: str) -> bool:
+    """Say exactly, by search, whether `step` is a sound move from `prefix` as it stands.
+
+    A program is the header, at most as many statements as the prompt has terms, and the return; it meets the prompt
+    when it passes the tests. A step is sound when prefix and step can still be completed to such a program. Behind a
+    prefix that has lost the goal, earlier mistakes are not held against a step: it is sound when it adds none, that is
+    when as few statements of the prefix as have to be replaced for the prefix to be completed are enough for prefix and
+    step too. A statement that cannot be read is one to be replaced; behind the return, or behind more statements than
+    there may be, nothing is sound.
+    """
+    if not prefix:
+        return step == HEADER
+    if any(_RETURN.fullmatch(line) for line in prefix):
+        return False
+    terms = _terms(prompt)
+    effects = tuple(_effect(line) for line in prefix[1:])
+    goal, left = _goal(terms), len(terms) - len(effects)
+    before = corrections(goal, effects, left) if effects else 0
+    if _RETURN.fullmatch(step):
+        return before is not None and before == corrections(goal, effects, 0)
+    effect = _effect(step)
+    return effect is not None and left > 0 and before == corrections(goal, (*effects, effect), left - 1)
+
+
+def _effect(line: str) -> int | None:
+    match = _STATEMENT.fullmatch(line)
+    return EFFECTS.get(match[1]) if match else None
+
+
+def _terms(prompt: str) -> list[Term]:
+    return [(variable, word, int(digit)) for variable, word, digit in _TERM.findall(prompt) if word in _WORDS]
+
+
+def _goal(terms: Sequence[Term]) -> int:
+    return sum(EFFECTS[f"{variable}{_WORDS[word]}{digit}"] for variable, word, digit in terms)
+
+
+def _value(terms: Sequence[Term], x: int, y: int) -> int:
+    return sum(OPERATORS[_WORDS[word]](x if variable == "x" else y, digit) for variable, word, digit in terms)
+
+
+def pretraining_texts(role: Role, count: int, seed: int, n_terms: int = N_TERMS) -> list[tuple[str, str]]:
+    """Return (prompt, solution) texts of a role; what student and teacher are blind to is disjoint."""
+    rng = random.Random(f"{seed}:{role}")
+    problems = generate_problems(n_terms, count, rng.getrandbits(32))
+    spots, slips = _BLIND_SPOTS[role], _SLIP_RATE[role]
+    return [(prompt + "\n", sample_solution(prompt, rng, spots, slips)) for prompt, _ in problems]
+
+
+def build_tokenizer() -> Any:
+    """Return the tokenizer of both models: single characters."""
+    return character_tokenizer(_ALPHABET)
+
+
+DOMAIN = DemoDomain(
+    name=NAME,
+    arguments=("n_terms", "count", "seed"),
+    generate_problems=generate_problems,
+    step_is_valid=step_is_valid,
+    pretraining_texts=pretraining_texts,
+    build_tokenizer=build_tokenizer,
+    shape=PretrainParams(
+        hidden_size=128,
+        layers=2,
+        heads=4,
+        intermediate_size=512,
+        max_position=256,
+        steps=400,
+        batch_size=64,
+        learning_rate=3e-3,
+    ),
+    texts=25_600,
+    seeds={"student": 1, "teacher": 2},
+)
