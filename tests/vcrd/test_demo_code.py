@@ -36,7 +36,7 @@ def run(program: str, tests: str) -> bool:
     """Run a program of ours with its tests, here: it is no model's."""
     space: dict[str, object] = {}
     try:
-        exec(program + "\n" + tests, space)
+        exec(program + "\n" + tests, space)  # noqa: S102 - written by the domain
     except (AssertionError, SyntaxError, TypeError):
         return False
     return True
@@ -50,7 +50,7 @@ def source_of_tests(reference: str) -> str:
 def values(statement: str) -> tuple[int, ...]:
     """What a statement adds, found by running it."""
     space: dict[str, object] = {}
-    exec(HEADER + statement + RETURN, space)
+    exec(HEADER + statement + RETURN, space)  # noqa: S102 - written by the domain
     return tuple(space["f"](*inputs) for inputs in TEST_INPUTS)  # type: ignore[operator]
 
 

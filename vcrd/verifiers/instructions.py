@@ -12,12 +12,16 @@ from vcrd.errors import SchemaError, did_you_mean
 from vcrd.io.workers import BoundedWorker, Late
 from vcrd.records import Problem
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict, Verifier
+from vcrd.verifiers.instruction_additions import ADDED_BROKEN, ADDED_RULES
 from vcrd.verifiers.instruction_options import read_options
 from vcrd.verifiers.instruction_prefixes import BROKEN
-from vcrd.verifiers.instruction_rules import RULES, Finding, judge, may_never_end
+from vcrd.verifiers.instruction_rules import RULES, Finding, may_never_end
 
+KINDS = RULES | ADDED_RULES
+"""Every kind of instruction by its id: those of IFEval and the project's own."""
 PATTERN_SECONDS = 4.0
 """What seeking the patterns of one instruction may cost at most: they are a data set's, and some never end."""
+_BROKEN = BROKEN | ADDED_BROKEN
 _LATE = f"its pattern cannot be sought within {PATTERN_SECONDS:g} s"
 _SHOWN = 40
 
@@ -42,12 +46,12 @@ class _Instruction:
     def judge(self, text: str) -> Finding:
         if not text.strip():
             return False, "empty response"
-        if may_never_end(self.id, self.options):
+        if self.id in RULES and may_never_end(self.id, self.options):
             return _judge_bounded(self.id, self.options, text)
-        return judge(self.id, self.options, text)
+        return KINDS[self.id].judge(text, **self.options)
 
     def broken(self, prefix: str) -> str | None:
-        find = BROKEN.get(self.id)
+        find = _BROKEN.get(self.id)
         return find(prefix, **self.options) if find else None
 
 
@@ -140,10 +144,10 @@ def _read(instruction_ids: Sequence[str], kwargs: Sequence[Mapping[str, Any]], p
     if len(instruction_ids) != len(kwargs):
         raise SchemaError(f"{len(instruction_ids)} instructions, but options for {len(kwargs)}{place}")
     for name, given in zip(instruction_ids, kwargs, strict=True):
-        if not isinstance(name, str) or name not in RULES:
-            raise SchemaError(f"unknown instruction {name!r}{did_you_mean(str(name), RULES)}{place}")
+        if not isinstance(name, str) or name not in KINDS:
+            raise SchemaError(f"unknown instruction {name!r}{did_you_mean(str(name), KINDS)}{place}")
         try:
-            yield _Instruction(name, read_options(RULES[name].options, given))
+            yield _Instruction(name, read_options(KINDS[name].options, given))
         except ValueError as error:
             raise SchemaError(f"instruction {name!r}: {error}{place}") from None
 

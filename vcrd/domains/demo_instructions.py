@@ -1,0 +1,156 @@
+"""`demo-instructions`: texts of short sentences that follow verifiable instructions, written a sentence per line.
+
+    5 7 ^B K M T L T<M -X
+    b!
+    k v!
+    t l!
+    m!
+    w!
+
+Words are letters; sentences end in an exclamation mark, as a full stop behind one letter would be an initial's. Five
+sentences of at most seven words in all: the first word is `b`; `k`, `m`, `t` and `l` are used, `t` before `m`; `x` is
+not. Order and line breaks are mostly free, and so are words that nobody asked for while there is room for them (the
+models write `v` to `z`). So a rule can prove little wrong at a step: a sentence that takes the room of a word still to
+come breaks no instruction yet.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Collection
+from typing import Any
+
+from vcrd.domains.base import DemoDomain, Role, character_tokenizer
+from vcrd.domains.instruction_goals import FILLERS, WORDS, Goal, read_goal, step_is_valid, write_goal
+from vcrd.models import PretrainParams
+
+NAME = "demo-instructions"
+N_WORDS = 4
+LONGEST_SENTENCE = 3
+
+_ALPHABET = "\n !0123456789<^-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_MISHEARD_RATE = 0.7
+_SLIP_RATE = {"teacher": 0.02, "student": 0.03}
+_ROOM = (0, 0, 0, 1, 2)
+BLIND_SPOTS: dict[str, tuple[str, ...]] = {
+    "teacher": ("c", "s"),
+    "student": ("e", "k", "q"),
+}
+
+
+def generate_problems(n_words: int, count: int, seed: int) -> list[tuple[str, str]]:
+    """Return distinct (prompt, reference) pairs, each with `n_words` words to use."""
+    rng = random.Random(seed)
+    problems: dict[str, str] = {}
+    while len(problems) < count:
+        goal = _draw_goal(n_words, rng)
+        problems[write_goal(goal)] = reference(goal)
+    return list(problems.items())
+
+
+def _draw_goal(n_words: int, rng: random.Random) -> Goal:
+    first, *has = rng.sample(WORDS, n_words + 1)
+    start = first if rng.random() < 0.5 else None
+    sentences = rng.choice((4, 5))
+    return Goal(
+        sentences=sentences,
+        words=max(n_words + (start is not None), sentences) + rng.choice(_ROOM),
+        start=start,
+        has=tuple(has),
+        order=tuple(rng.sample(has, 2)) if rng.random() < 0.4 else (),
+        excludes=rng.choice(FILLERS) if rng.random() < 0.5 else None,
+    )
+
+
+def reference(goal: Goal) -> str:
+    """Return the instructions that a text is judged by, as JSON; the rules are those of `InstructionsVerifier`."""
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("length_constraints:number_sentences", {"num_sentences": goal.sentences, "relation": "at least"}),
+        ("length_constraints:number_sentences", {"num_sentences": goal.sentences + 1, "relation": "less than"}),
+        ("length_constraints:number_words", {"num_words": goal.words + 1, "relation": "less than"}),
+        *(("keywords:existence", {"keywords": [word]}) for word in goal.has),
+    ]
+    if goal.start:
+        asked.append(("vcrd:starts_with", {"start_phrase": goal.start}))
+    if goal.order:
+        asked.append(("vcrd:order", {"words": list(goal.order)}))
+    if goal.excludes:
+        asked.append(("keywords:forbidden_words", {"forbidden_words": [goal.excludes]}))
+    return json.dumps({"instruction_id_list": [name for name, _ in asked], "kwargs": [options for _, options in asked]})
+
+
+def sample_text(prompt: str, rng: random.Random, blind_spots: Collection[str] = (), slip_rate: float = 0.0) -> str:
+    """Write a text that does as it is asked, in a random order and with random line breaks.
+
+    Args:
+        prompt: Of `generate_problems`.
+        rng: Decides the order, the breaks and the mistakes.
+        blind_spots: Words that are mostly misheard: another one is written, and takes the room.
+        slip_rate: Share of the words where another one of the text, or one that nobody asked for, is written.
+    """
+    goal = read_goal(prompt)
+    middle = list(goal.has)
+    rng.shuffle(middle)
+    if goal.order:
+        first, second = sorted(middle.index(word) for word in goal.order)
+        middle[first], middle[second] = goal.order
+    room = goal.words - len(middle) - (goal.start is not None)
+    needed = max(goal.sentences - (goal.words - room), 0)
+    fillers = [word for word in FILLERS if word != goal.excludes]
+    for _ in range(rng.randint(needed, room)):
+        middle.insert(rng.randrange(len(middle) + 1), rng.choice(fillers))
+    words = [goal.start, *middle] if goal.start else middle
+    written = [_mishear(word) if word in blind_spots and rng.random() < _MISHEARD_RATE else word for word in words]
+    return _break_lines(_slip(written, rng, slip_rate), goal.sentences, rng)
+
+
+def _mishear(word: str) -> str:
+    return WORDS[(WORDS.index(word) + 1) % len(WORDS)]
+
+
+def _slip(words: list[str], rng: random.Random, rate: float) -> list[str]:
+    return [rng.choice([*words, *FILLERS]) if rng.random() < rate else word for word in words]
+
+
+def _break_lines(words: list[str], n_sentences: int, rng: random.Random) -> str:
+    while True:
+        cuts = sorted(rng.sample(range(1, len(words)), n_sentences - 1))
+        lines = [words[start:end] for start, end in zip([0, *cuts], [*cuts, len(words)], strict=True)]
+        if max(map(len, lines)) <= LONGEST_SENTENCE:
+            return "!\n".join(" ".join(line) for line in lines) + "!"
+
+
+def pretraining_texts(role: Role, count: int, seed: int, n_words: int = N_WORDS) -> list[tuple[str, str]]:
+    """Return (prompt, text) pairs of a role; what student and teacher are blind to is disjoint."""
+    rng = random.Random(f"{seed}:{role}")
+    problems = generate_problems(n_words, count, rng.getrandbits(32))
+    spots, slips = BLIND_SPOTS[role], _SLIP_RATE[role]
+    return [(prompt + "\n", sample_text(prompt, rng, spots, slips)) for prompt, _ in problems]
+
+
+def build_tokenizer() -> Any:
+    """Return the tokenizer of both models: single characters."""
+    return character_tokenizer(_ALPHABET)
+
+
+DOMAIN = DemoDomain(
+    name=NAME,
+    arguments=("n_words", "count", "seed"),
+    generate_problems=generate_problems,
+    step_is_valid=step_is_valid,
+    pretraining_texts=pretraining_texts,
+    build_tokenizer=build_tokenizer,
+    shape=PretrainParams(
+        hidden_size=128,
+        layers=2,
+        heads=4,
+        intermediate_size=512,
+        max_position=256,
+        steps=1200,
+        batch_size=32,
+        learning_rate=3e-3,
+    ),
+    texts=40_000,
+    seeds={"student": 1, "teacher": 2},
+)
