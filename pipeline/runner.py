@@ -20,10 +20,21 @@ from pipeline.executors import run_tasks
 from pipeline.shards import ShardTask, adopt, plan_shards, shard_file, stage_facts, write_rejects
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
 from vcrd.errors import SchemaError, VcrdError
-from vcrd.io.files import fingerprint, fsync_path, read_json, remove_temporaries, sha256_file, write_json
+from vcrd.io.files import (
+    check_seal,
+    fingerprint,
+    fsync_path,
+    read_json,
+    remove_temporaries,
+    sealed,
+    sha256_file,
+    write_json,
+)
 from vcrd.io.lock import locked
 from vcrd.io.manifest import Manifest, check_files, read_manifest, write_manifest
 from vcrd.io.progress import Progress, say
+
+_REJECTS = "rejects.json"
 
 
 @dataclass(frozen=True)
@@ -197,9 +208,18 @@ def whole_facts(stage: WholeStage, context: Context) -> dict[str, Any]:
 def _is_whole(finished: Path) -> bool:
     try:
         check_files(finished / "out", read_manifest(finished / "out"))
+        found = _digests(finished)
+        if not found and not (finished / _REJECTS).exists():
+            return True
+        proof = read_json(finished / _REJECTS)
+        check_seal(proof, ("files",), finished / _REJECTS)
     except (VcrdError, OSError):
         return False
-    return True
+    return bool(proof.get("files") == found)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(folder.glob("*.parquet"))}
 
 
 def _build(stage: WholeStage, context: Context, facts: Mapping[str, Any], finished: Path) -> None:
@@ -218,6 +238,7 @@ def _build(stage: WholeStage, context: Context, facts: Mapping[str, Any], finish
         fsync_path(out / entry.file)
     if result.rejects:
         write_rejects(building / shard_file(0), result.rejects)
+    write_json(building / _REJECTS, sealed({"files": _digests(building)}))
     write_manifest(
         out,
         Manifest(artefact=stage.output, stage=stage.name, stage_version=stage.version, provenance=facts, files=entries),

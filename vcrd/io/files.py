@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from vcrd.errors import ConfigError, SchemaError
 
 _TEMPORARY = ".tmp-"
+_SEAL = "sha256"
 
 
 def fsync_path(path: Path) -> None:
@@ -98,6 +99,24 @@ def sha256_file(path: Path) -> str:
     """Return the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON object with its own checksum in it, so that a changed bit of it is found."""
+    return {**value, _SEAL: fingerprint(value)}
+
+
+def check_seal(value: Mapping[str, Any], known: Collection[str], path: Path) -> None:
+    """Compare an object with the checksum in it; one from before there was any is taken if its keys are all known.
+
+    Raises:
+        SchemaError: The checksum does not hold, or a key is unknown.
+    """
+    content = {key: item for key, item in value.items() if key != _SEAL}
+    if unknown := [key for key in content if key not in known]:
+        raise SchemaError(f"unknown key {unknown[0]!r}; run the stage that writes it again", file=path)
+    if _SEAL in value and value[_SEAL] != fingerprint(content):
+        raise SchemaError("differs from its own checksum; run the stage that writes it again", file=path)
 
 
 def fingerprint(value: object) -> str:
