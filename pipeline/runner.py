@@ -24,8 +24,10 @@ from vcrd.io.files import (
     check_seal,
     fingerprint,
     fsync_path,
+    naming_full_disk,
     read_json,
     remove_temporaries,
+    removed_on_failure,
     sealed,
     sha256_file,
     write_json,
@@ -148,11 +150,12 @@ def assemble(folder: Path, files: Mapping[str, Path], finish: Callable[[Path], N
     building, old = (folder.parent / f".tmp-{word}-{folder.name}" for word in ("new", "old"))
     for leftover in (building, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    building.mkdir(parents=True)
-    for name, source in files.items():
-        (building / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, building / name)
-    finish(building)
+    with naming_full_disk(folder), removed_on_failure(building):
+        building.mkdir(parents=True)
+        for name, source in files.items():
+            (building / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, building / name)
+        finish(building)
     if folder.exists():
         folder.rename(old)
     building.rename(folder)
@@ -225,14 +228,20 @@ def _digests(folder: Path) -> dict[str, str]:
 def _build(stage: WholeStage, context: Context, facts: Mapping[str, Any], finished: Path) -> None:
     building = finished.parent / f".tmp-{os.getpid()}-{finished.name}"
     out = building / "out"
-    out.mkdir(parents=True)
-    try:
-        result = stage.build(context, out)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+    with naming_full_disk(out), removed_on_failure(building):
+        out.mkdir(parents=True)
+        _fill(stage, context, facts, building)
+    shutil.rmtree(finished, ignore_errors=True)
+    building.rename(finished)
+    fsync_path(finished.parent)
+
+
+def _fill(stage: WholeStage, context: Context, facts: Mapping[str, Any], building: Path) -> None:
+    out = building / "out"
+    result = stage.build(context, out)
     entries = [
-        replace(entry, sha256=sha256_file(out / entry.file), fingerprint=finished.name) for entry in result.files
+        replace(entry, sha256=sha256_file(out / entry.file), fingerprint=fingerprint(facts)[:16])
+        for entry in result.files
     ]
     for entry in entries:
         fsync_path(out / entry.file)
@@ -243,6 +252,3 @@ def _build(stage: WholeStage, context: Context, facts: Mapping[str, Any], finish
         out,
         Manifest(artefact=stage.output, stage=stage.name, stage_version=stage.version, provenance=facts, files=entries),
     )
-    shutil.rmtree(finished, ignore_errors=True)
-    building.rename(finished)
-    fsync_path(finished.parent)

@@ -6,6 +6,7 @@ the old file (or none) is what a reader sees. Not guaranteed: anything on a file
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -31,19 +32,36 @@ def fsync_path(path: Path) -> None:
 
 
 @contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Say what there was no room for, which writers of files know and their errors do not tell.
+
+    Raises:
+        ConfigError: The disk, or a quota on it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        message = f"{path}: no space left on the disk; free some and run again, what is finished is kept"
+        raise ConfigError(message) from error
+
+
+@contextmanager
 def atomic_path(path: Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Give a temporary file's path beside `path`; what is put there is flushed, `check`ed as reopened, and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{_TEMPORARY}{os.getpid()}-{path.name}"
-    try:
-        yield temporary
-        fsync_path(temporary)
-        if check is not None:
-            check(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_path(path.parent)
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            fsync_path(temporary)
+            if check is not None:
+                check(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_path(path.parent)
 
 
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
@@ -59,6 +77,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
     atomic_write(path, write)
+
+
+@contextmanager
+def removed_on_failure(folder: Path) -> Iterator[None]:
+    """Leave nothing of a folder that could not be filled."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def remove_temporaries(folder: Path) -> None:
