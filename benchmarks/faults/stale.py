@@ -19,14 +19,11 @@ from pipeline.cli import load_settings, stages_of
 from pipeline.layout import Layout
 from pipeline.params import sections_of
 from pipeline.shards import shard_file, stage_facts, write_shards
-from pipeline.stage import Context, Shard, ShardedStage, ShardResult, Stage, WholeResult, WholeStage, no_facts
+from pipeline.stage import Context, Shard, ShardedStage, ShardResult, Stage, WholeResult, no_facts
 from vcrd.io.files import fingerprint
 
 SHARDS = 3
 _SUMS, _MARKS, _SQUARES, _TOTALS = (CHAIN[name] for name in ("sums", "marks", "squares", "totals"))
-assert isinstance(_SUMS, ShardedStage)
-assert isinstance(_SQUARES, ShardedStage)
-assert isinstance(_TOTALS, WholeStage)
 _NULLABLE = pa.schema([field.with_nullable(True) for field in SUMS.schema])
 
 
@@ -42,12 +39,17 @@ class Change:
 
 
 def _one_shard_differs(add: int, shard: Shard) -> ShardResult:
+    assert isinstance(_SQUARES, ShardedStage)
     return _SQUARES.work(add + (shard.file == shard_file(1)), shard)
 
 
 def _other_totals(context: Context, out: Path) -> WholeResult:
     totals = [Number("sums", "train", 12345, "")]
     return write_shards(out, SUMS, [(shard_file(0), totals, [])], 1)
+
+
+def _with(stage: Stage, **fields: Any) -> Stage:
+    return replace(stage, **fields)
 
 
 DECISIVE = (
@@ -60,15 +62,15 @@ DECISIVE = (
     ),
     Change("a parameter", ("chain.add=2",)),
     Change("another parameter", ("chain.width=65",)),
-    Change("stage version", stage=replace(_SUMS, version=2)),
-    Change("model revision", stage=replace(_SUMS, facts=lambda context: {"model": "another"})),
-    Change("a column may be empty", stage=replace(_SUMS, kind=Numbers("sums", schema=_NULLABLE))),
-    Change("one more input of which every byte counts", stage=replace(_SUMS, whole_inputs=("totals",))),
-    Change("one shard of an input", upstream=(replace(_SQUARES, version=2, work=_one_shard_differs),), shards=(1,)),
+    Change("stage version", stage=_with(_SUMS, version=2)),
+    Change("model revision", stage=_with(_SUMS, facts=lambda context: {"model": "another"})),
+    Change("a column may be empty", stage=_with(_SUMS, kind=Numbers("sums", schema=_NULLABLE))),
+    Change("one more input of which every byte counts", stage=_with(_SUMS, whole_inputs=("totals",))),
+    Change("one shard of an input", upstream=(_with(_SQUARES, version=2, work=_one_shard_differs),), shards=(1,)),
     Change(
         "an input of which every byte counts",
         stage=_MARKS,
-        upstream=(replace(_TOTALS, version=2, build=_other_totals),),
+        upstream=(_with(_TOTALS, version=2, build=_other_totals),),
     ),
 )
 NEUTRAL = (

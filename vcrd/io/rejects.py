@@ -33,8 +33,16 @@ class Reject:
 
 def reject(record_id: str, reason: str, message: str = "", **row: object) -> Reject:
     """Make a reject, keeping what there was of the row."""
-    kept = json.dumps(row, ensure_ascii=False, default=str) if row else ""
-    return Reject(record_id=record_id, reason=reason, message=message, row=kept)
+    try:
+        kept = json.dumps(row, ensure_ascii=False, default=str) if row else ""
+    except RecursionError:
+        kept = ""  # what can just be parsed may be nested too deep to be written
+    return Reject(record_id=_text(record_id), reason=reason, message=_text(message), row=_text(kept))
+
+
+def _text(value: str) -> str:
+    """Spell out half a surrogate pair, which no file of text can hold."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def count_reasons(rejects: Iterable[Reject]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
@@ -93,7 +94,7 @@ def _json_rows(path: Path) -> Iterator[SourceRow]:
                 continue
             try:
                 values = json.loads(line.decode("utf-8"))
-            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, an integer of thousands of digits
                 yield SourceRow(f"line {number}", None, str(error))
                 continue
             is_object = isinstance(values, dict)
@@ -109,11 +110,26 @@ def _lines(file: Iterable[bytes], path: Path) -> Iterator[bytes]:
 
 def _parquet_rows(path: Path) -> Iterator[SourceRow]:
     number = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(1024):
-            for values in batch.to_pylist():
-                number += 1
-                yield SourceRow(f"{path.name} row {number}", values)
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(1024):
+                for values, error in _values(batch):
+                    number += 1
+                    yield SourceRow(f"{path.name} row {number}", values, error)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SchemaError(f"cannot be read: {error}", file=path) from error
+
+
+def _values(batch: pa.RecordBatch) -> Iterator[tuple[Mapping[str, Any] | None, str]]:
+    """Give the rows of a batch; Parquet does not see to it that text is UTF-8, and one bad row spoils a whole batch."""
+    try:
+        yield from ((values, "") for values in batch.to_pylist())
+    except UnicodeDecodeError:
+        for index in range(batch.num_rows):
+            try:
+                yield batch.slice(index, 1).to_pylist()[0], ""
+            except UnicodeDecodeError as error:
+                yield None, str(error)
 
 
 def read_hub_rows(card: Mapping[str, Any]) -> Iterator[SourceRow]:
