@@ -24,7 +24,7 @@ from vcrd.io.manifest import Manifest
 _PARAMS = {
     "preset": "chain",
     "seed": 1,
-    "run": {"num_shards": 8, "workers": 2, "max_reject_share": 0.5},
+    "run": {"num_shards": 8, "executor": "local", "workers": 2, "max_reject_share": 0.5},
     "chain": {"rows": 240, "add": 1, "width": 64},
 }
 _DVC = "[core]\n    analytics = false\n    check_update = false\n    no_scm = true\n"
