@@ -20,10 +20,23 @@ from pipeline.executors import run_tasks
 from pipeline.shards import ShardTask, adopt, plan_shards, shard_file, stage_facts, write_rejects
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
 from vcrd.errors import SchemaError, VcrdError
-from vcrd.io.files import fingerprint, fsync_path, read_json, remove_temporaries, sha256_file, write_json
+from vcrd.io.files import (
+    check_seal,
+    fingerprint,
+    fsync_path,
+    naming_full_disk,
+    read_json,
+    remove_temporaries,
+    removed_on_failure,
+    sealed,
+    sha256_file,
+    write_json,
+)
 from vcrd.io.lock import locked
 from vcrd.io.manifest import Manifest, check_files, read_manifest, write_manifest
 from vcrd.io.progress import Progress, say
+
+_REJECTS = "rejects.json"
 
 
 @dataclass(frozen=True)
@@ -137,11 +150,12 @@ def assemble(folder: Path, files: Mapping[str, Path], finish: Callable[[Path], N
     building, old = (folder.parent / f".tmp-{word}-{folder.name}" for word in ("new", "old"))
     for leftover in (building, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    building.mkdir(parents=True)
-    for name, source in files.items():
-        (building / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, building / name)
-    finish(building)
+    with naming_full_disk(folder), removed_on_failure(building):
+        building.mkdir(parents=True)
+        for name, source in files.items():
+            (building / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, building / name)
+        finish(building)
     if folder.exists():
         folder.rename(old)
     building.rename(folder)
@@ -197,31 +211,44 @@ def whole_facts(stage: WholeStage, context: Context) -> dict[str, Any]:
 def _is_whole(finished: Path) -> bool:
     try:
         check_files(finished / "out", read_manifest(finished / "out"))
+        found = _digests(finished)
+        if not found and not (finished / _REJECTS).exists():
+            return True
+        proof = read_json(finished / _REJECTS)
+        check_seal(proof, ("files",), finished / _REJECTS)
     except (VcrdError, OSError):
         return False
-    return True
+    return bool(proof.get("files") == found)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: sha256_file(path) for path in sorted(folder.glob("*.parquet"))}
 
 
 def _build(stage: WholeStage, context: Context, facts: Mapping[str, Any], finished: Path) -> None:
     building = finished.parent / f".tmp-{os.getpid()}-{finished.name}"
     out = building / "out"
-    out.mkdir(parents=True)
-    try:
-        result = stage.build(context, out)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+    with naming_full_disk(out), removed_on_failure(building):
+        out.mkdir(parents=True)
+        _fill(stage, context, facts, building)
+    shutil.rmtree(finished, ignore_errors=True)
+    building.rename(finished)
+    fsync_path(finished.parent)
+
+
+def _fill(stage: WholeStage, context: Context, facts: Mapping[str, Any], building: Path) -> None:
+    out = building / "out"
+    result = stage.build(context, out)
     entries = [
-        replace(entry, sha256=sha256_file(out / entry.file), fingerprint=finished.name) for entry in result.files
+        replace(entry, sha256=sha256_file(out / entry.file), fingerprint=fingerprint(facts)[:16])
+        for entry in result.files
     ]
     for entry in entries:
         fsync_path(out / entry.file)
     if result.rejects:
         write_rejects(building / shard_file(0), result.rejects)
+    write_json(building / _REJECTS, sealed({"files": _digests(building)}))
     write_manifest(
         out,
         Manifest(artefact=stage.output, stage=stage.name, stage_version=stage.version, provenance=facts, files=entries),
     )
-    shutil.rmtree(finished, ignore_errors=True)
-    building.rename(finished)
-    fsync_path(finished.parent)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pipeline.stage import Context, ShardedStage, ShardResult, Stage, TableKind, WholeResult
 from vcrd.errors import SchemaError, VcrdError
-from vcrd.io.files import fingerprint, read_json, sha256_file, write_json
+from vcrd.io.files import check_seal, fingerprint, read_json, sealed, sha256_file, write_json
 from vcrd.io.manifest import FileEntry, read_manifest
 from vcrd.io.parquet import as_row, table_from_rows, table_writer, write_table
 from vcrd.io.rejects import REJECTS_SCHEMA, Reject, count_reasons
@@ -96,6 +96,7 @@ def adopt(task: ShardTask) -> FileEntry | None:
         return None
     try:
         value = read_json(task.entry_path)
+        check_seal(value, ("entry", "rejects_sha256"), task.entry_path)
         entry = FileEntry(**value["entry"])
         whole = (
             entry.fingerprint == task.fingerprint
@@ -120,7 +121,8 @@ def commit(task: ShardTask, result: ShardResult, schema: Any, key: str) -> FileE
         expected=result.expected,
         rejects=count_reasons(result.rejects),
     )
-    write_json(task.entry_path, {"entry": asdict(entry), "rejects_sha256": sha256_file(task.rejects_path)})
+    proof = {"entry": asdict(entry), "rejects_sha256": sha256_file(task.rejects_path)}
+    write_json(task.entry_path, sealed(proof))
     return entry
 
 

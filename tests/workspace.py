@@ -11,6 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
+from benchmarks.faults.project import committed
+
 ROOT = Path(__file__).parent.parent
 CANARY = "hf_canaryThatNoFileMayHold"
 _CODE = ("vcrd", "pipeline", "stages")
@@ -60,6 +62,13 @@ class Workspace:
         """Run a command here; `python` is this interpreter."""
         return subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=900)
 
+    def start(self, *command: str, log: Path | None = None) -> subprocess.Popen[str]:
+        """Start a command here; what it says goes to `log`, or nowhere."""
+        with (log or Path(os.devnull)).open("w") as file:
+            return subprocess.Popen(
+                command, cwd=self.root, env=self.environment, stdout=file, stderr=subprocess.STDOUT, text=True
+            )
+
     def check(self, *command: str) -> str:
         """Run a command that must succeed, and return what it said."""
         done = self.run(*command)
@@ -92,6 +101,10 @@ class Workspace:
         other = object.__new__(Workspace)
         other.root = target
         return other
+
+    def finished(self) -> dict[str, tuple[int, int]]:
+        """Return what is committed to scratch."""
+        return committed(self.root)
 
     def table(self, artefact: str) -> pl.DataFrame:
         """Read an artefact of the demo run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,6 +65,7 @@ _KEYS: dict[str, dict[str, type]] = {
 }
 _PLACE = re.compile(r"\{(\w+)(?:\[(\d+)\])?\}")
 _SHOWN = 60
+_MAX_CHARACTERS = 4_000_000  # no model reads more, and a tokenizer takes minutes over it
 SPLITS = ("train", "prm", "fit", "judge", "test")
 LABEL_SPLITS = ("prm", "fit", "judge")
 ROLLOUT_SPLITS = ("train", *LABEL_SPLITS)
@@ -117,7 +119,8 @@ def reference_text(value: Any, domain: str) -> str | None:
     if value is None:
         return None
     if domain == "math":
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        endless = isinstance(value, float) and not math.isfinite(value)
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or endless:
             raise ValueError(_unexpected(value, domain))
         return str(value)
     try:
@@ -151,6 +154,9 @@ def _make_problem(row: SourceRow, params: ProblemParams, source: str) -> Problem
     split = row.values.get(columns.split, UNASSIGNED) if columns.split else UNASSIGNED
     if split not in (*SPLITS, UNASSIGNED):
         return reject(row.place, "bad_split", f"expected one of {SPLITS}, got {split!r}", row=row.values)
+    longest = max(map(len, (prompt, text or "", *responses)))
+    if longest > _MAX_CHARACTERS:
+        return reject(row.place, "too_long", f"{longest} characters, the limit is {_MAX_CHARACTERS}")
     try:
         digest = hashlib.sha256("\x00".join((params.domain, prompt, text or "")).encode())
         "".join(responses).encode()  # they are no part of the id, but have to be written as well

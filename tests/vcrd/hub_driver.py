@@ -3,6 +3,7 @@
 python -m tests.vcrd.hub_driver
 in:  {"command": ["push", ...], "cwd": "...", "renames": null}     a line each; SIGKILL as soon as so many are done
      the command load ORG/NAME CACHE prints what load_dataset makes of each config of a data set on the Hub
+     the command rows CARD prints the rows that a source card names
 out: {"pid": 7}, then {"rc": 0, "out": "..."}     rc is minus the signal where it was killed
 """
 
@@ -22,6 +23,7 @@ from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 
 from vcrd.cli import card, main, pull, push, validate  # noqa: F401
+from vcrd.io.sources import read_source
 
 
 def die_at(renames: int) -> None:
@@ -48,6 +50,14 @@ def load(repo: str, cache: str) -> None:
     print(json.dumps(found, default=repr))  # noqa: T201
 
 
+def rows(source: str) -> None:
+    name, found = read_source(Path(source))
+    print(json.dumps([name, [[row.place, row.values] for row in found]], default=repr))  # noqa: T201
+
+
+OWN = {"load": load, "rows": rows}
+
+
 def run(command: list[str], cwd: str, output: str) -> None:
     with open(output, "wb") as file:  # noqa: PTH123
         os.dup2(file.fileno(), 1)
@@ -56,7 +66,7 @@ def run(command: list[str], cwd: str, output: str) -> None:
     sys.argv = ["vcrd", *command]
     code = 0
     try:
-        load(*command[1:]) if command[0] == "load" else main()
+        OWN[command[0]](*command[1:]) if command[0] in OWN else main()
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else 1
     except BaseException:

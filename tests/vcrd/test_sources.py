@@ -6,8 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.hub_server import Hub
+from tests.vcrd.hub_users import User
 from vcrd.domains import problem_rows
 from vcrd.errors import ConfigError, SchemaError
+from vcrd.io.parquet import read_table, shard_files
 from vcrd.io.sources import read_source
 
 
@@ -16,16 +19,20 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_hub_data_set_is_streamed_as_its_card_says(tmp_path: Path) -> None:
-    repository = tmp_path / "set"
-    (repository / "main").mkdir(parents=True)
-    pl.DataFrame({"question": ["1+1?", "2+2?"], "answer": ["2", "4"]}).write_parquet(repository / "main/test.parquet")
-    configs = "configs:\n- config_name: main\n  data_files:\n  - split: test\n    path: main/test.parquet\n"
-    write(repository / "README.md", f"---\n{configs}---\n")
-    card = write(tmp_path / "card.yaml", f"hub: {repository}\nconfig: main\nsplit: test\nrevision: null\n")
-    name, rows = read_source(card)
-    assert name == str(repository)
-    assert [(row.place, row.values["answer"]) for row in rows] == [("row 1", "2"), ("row 2", "4")]
+def test_a_hub_data_set_is_streamed_as_its_card_says(hub: Hub, user: User, small_run: Path, tmp_path: Path) -> None:
+    user.check("push", small_run, "org/made")
+    commit = hub.repos["org/made"].commits[-1][0]
+    card = write(tmp_path / "card.yaml", f"hub: org/made\nconfig: problems\nsplit: train\nrevision: {commit}\n")
+    name, rows = json.loads(user.check("rows", card).splitlines()[-1])
+    expected = [row for path in shard_files(small_run / "problems") for row in read_table(path).to_pylist()]
+    assert name == "org/made"
+    assert rows == [[f"row {number}", row] for number, row in enumerate(expected, start=1)]
+
+
+def test_a_folder_is_no_hub_data_set(tmp_path: Path) -> None:
+    card = write(tmp_path / "card.yaml", f"hub: {tmp_path}\nconfig: main\nsplit: test\nrevision: abc\n")
+    with pytest.raises(ConfigError, match=r"hub as org/name on the Hub; for files on this machine set problems.path"):
+        list(read_source(card)[1])
 
 
 def test_a_hub_out_of_reach_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

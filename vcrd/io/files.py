@@ -6,11 +6,12 @@ the old file (or none) is what a reader sees. Not guaranteed: anything on a file
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +22,7 @@ from vcrd.io.text import parse_json
 _TEMPORARY = ".tmp-"
 _UNSAFE = "\\:"
 _LONGEST_NAME = 200  # bytes; a temporary name is longer than the file's own
+_SEAL = "sha256"
 
 
 def fsync_path(path: Path) -> None:
@@ -33,19 +35,36 @@ def fsync_path(path: Path) -> None:
 
 
 @contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Say what there was no room for, which writers of files know and their errors do not tell.
+
+    Raises:
+        ConfigError: The disk, or a quota on it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        message = f"{path}: no space left on the disk; free some and run again, what is finished is kept"
+        raise ConfigError(message) from error
+
+
+@contextmanager
 def atomic_path(path: Path, check: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """Give a temporary file's path beside `path`; what is put there is flushed, `check`ed as reopened, and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{_TEMPORARY}{os.getpid()}-{path.name}"
-    try:
-        yield temporary
-        fsync_path(temporary)
-        if check is not None:
-            check(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_path(path.parent)
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            fsync_path(temporary)
+            if check is not None:
+                check(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_path(path.parent)
 
 
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
@@ -61,6 +80,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
     atomic_write(path, write)
+
+
+@contextmanager
+def removed_on_failure(folder: Path) -> Iterator[None]:
+    """Leave nothing of a folder that could not be filled."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -124,6 +153,24 @@ def sha256_file(path: Path) -> str:
     """Return the hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON object with its own checksum in it, so that a changed bit of it is found."""
+    return {**value, _SEAL: fingerprint(value)}
+
+
+def check_seal(value: Mapping[str, Any], known: Collection[str], path: Path) -> None:
+    """Compare an object with the checksum in it; one from before there was any is taken if its keys are all known.
+
+    Raises:
+        SchemaError: The checksum does not hold, or a key is unknown.
+    """
+    content = {key: item for key, item in value.items() if key != _SEAL}
+    if unknown := [key for key in content if key not in known]:
+        raise SchemaError(f"unknown key {unknown[0]!r}; run the stage that writes it again", file=path)
+    if _SEAL in value and value[_SEAL] != fingerprint(content):
+        raise SchemaError("differs from its own checksum; run the stage that writes it again", file=path)
 
 
 def fingerprint(value: object) -> str:

@@ -1,7 +1,7 @@
 """The manifest of a data set folder: what lies in it, how it was made, and the checksums to prove it.
 
 Rows expected = rows written + rejects, per shard and in all. A folder is whole when its `_manifest.json` is there and
-every checksum in it holds.
+every checksum in it holds, that of the manifest itself included.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from vcrd.errors import SchemaError
-from vcrd.io.files import fingerprint, read_json, safe_path, sha256_file, write_json
+from vcrd.io.files import check_seal, fingerprint, read_json, safe_path, sealed, sha256_file, write_json
 
 MANIFEST_NAME = "_manifest.json"
+_KEYS = ("artefact", "stage", "stage_version", "rows", "expected", "rejects", "provenance", "files")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +83,15 @@ class Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write it, the last act of filling a folder."""
     totals = {"rows": manifest.rows, "expected": manifest.expected, "rejects": manifest.rejects}
-    write_json(
-        folder / MANIFEST_NAME,
-        {
-            "artefact": manifest.artefact,
-            "stage": manifest.stage,
-            "stage_version": manifest.stage_version,
-            **totals,
-            "provenance": dict(manifest.provenance),
-            "files": [asdict(entry) for entry in manifest.files],
-        },
-    )
+    value = {
+        "artefact": manifest.artefact,
+        "stage": manifest.stage,
+        "stage_version": manifest.stage_version,
+        **totals,
+        "provenance": dict(manifest.provenance),
+        "files": [asdict(entry) for entry in manifest.files],
+    }
+    write_json(folder / MANIFEST_NAME, sealed(value))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -103,6 +102,7 @@ def read_manifest(folder: Path) -> Manifest:
         SchemaError: It is not a manifest, or names a file outside its folder.
     """
     value = read_json(folder / MANIFEST_NAME)
+    check_seal(value, _KEYS, folder / MANIFEST_NAME)
     try:
         manifest = Manifest(
             artefact=value["artefact"],

@@ -37,10 +37,16 @@ def reject(record_id: str, reason: str, message: str = "", **row: object) -> Rej
     >>> reject("line 1", "no_prompt", row={"answer": "\ud800"}).row
     '{"row": {"answer": "\\ud800"}}'
     """
-    kept = json.dumps(row, ensure_ascii=False, default=str) if row else ""
-    # JSON may name half of a character, which no file can hold but by that name.
-    kept = kept.encode(errors="backslashreplace").decode()
-    return Reject(record_id=record_id, reason=reason, message=message, row=kept)
+    try:
+        kept = json.dumps(row, ensure_ascii=False, default=str) if row else ""
+    except RecursionError:
+        kept = ""  # what can just be parsed may be nested too deep to be written
+    return Reject(record_id=_text(record_id), reason=reason, message=_text(message), row=_text(kept))
+
+
+def _text(value: str) -> str:
+    """Spell out half a surrogate pair: JSON may name it, and no file of text can hold it."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def count_reasons(rejects: Iterable[Reject]) -> dict[str, int]:

@@ -97,7 +97,7 @@ def _json_rows(path: Path) -> Iterator[SourceRow]:
                 continue
             try:
                 values = json.loads(line.decode("utf-8"))
-            except (ValueError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, an integer of thousands of digits
                 yield SourceRow(f"line {number}", None, str(error))
                 continue
             is_object = isinstance(values, dict)

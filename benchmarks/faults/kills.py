@@ -1,0 +1,157 @@
+"""kill -9 at any moment: nothing is lost, nothing finished is computed again, and the result is the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
+from typing import Protocol
+
+import psutil
+
+from benchmarks.claims import state
+from benchmarks.faults.project import Project
+
+VICTIMS = ("dvc", "stage", "engine")
+_PATIENCE_SECONDS = 300
+
+
+class Runnable(Protocol):
+    """A project whose chain can be started."""
+
+    root: Path
+
+    def start(self, *command: str, log: Path | None = None) -> Popen[str]:
+        """Start a command in it."""
+
+    def finished(self) -> dict[str, tuple[int, int]]:
+        """What is committed to scratch, and what tells a file from one written anew."""
+
+
+@dataclass
+class Toll:
+    """What was killed, and what was wrong after it."""
+
+    killed: Counter[str] = field(default_factory=Counter)
+    redone: list[str] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
+    ended_badly: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[str]:
+        """All that was wrong."""
+        return [*self.redone, *self.left_behind, *self.ended_badly]
+
+
+def processes_of(dvc: psutil.Process) -> dict[str, list[psutil.Process]]:
+    """Return the processes of a running chain by what they are: dvc, the stage's command, its workers."""
+    found: dict[str, list[psutil.Process]] = {"dvc": [dvc], "stage": [], "engine": []}
+    try:
+        children = dvc.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return found
+    for child in children:
+        try:
+            words = " ".join(child.cmdline())
+        except psutil.NoSuchProcess:
+            continue
+        if "spawn_main" in words:
+            found["engine"].append(child)
+        elif "stages." in words:
+            found["stage"].append(child)
+    return found
+
+
+def strike(dvc: Popen[str], wanted: str, rng: random.Random, after: float) -> list[psutil.Process] | None:
+    """Kill one of `wanted` at a moment within `after` seconds of its being there; None where the chain ended before."""
+    process = psutil.Process(dvc.pid)
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while dvc.poll() is None and time.monotonic() < until and not processes_of(process)[wanted]:
+        time.sleep(0.02)
+    time.sleep(rng.uniform(0.0, after))
+    found = processes_of(process) if dvc.poll() is None else {}
+    victims = found.get(wanted) or found.get("stage")
+    if not victims:
+        return None
+    try:
+        os.kill(rng.choice(victims).pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return None
+    return [one for several in found.values() for one in several]
+
+
+def kill_through(run: Runnable, kills: int, rng: random.Random, toll: Toll, after: float) -> None:
+    """Start the chain again and again, each time to kill it, until it was killed so often or has come to its end."""
+    before = sum(toll.killed.values())
+    seen = run.finished()
+    while (done := sum(toll.killed.values()) - before) < kills:
+        wanted = VICTIMS[done % len(VICTIMS)]
+        log = run.root.parent / f"{run.root.name}-{done}.log"
+        dvc = run.start("dvc", "repro", log=log)
+        struck = strike(dvc, wanted, rng, after)
+        dvc.wait(timeout=_PATIENCE_SECONDS)
+        now = run.finished()
+        toll.redone += [path for path, identity in seen.items() if now.get(path) != identity]
+        seen = now
+        if struck is None:
+            if dvc.returncode:
+                toll.ended_badly.append(log.read_text()[-2000:])
+            return
+        toll.killed[wanted] += 1
+        _, alive = psutil.wait_procs(struck, timeout=60)
+        toll.left_behind += [f"{one} after killing {wanted}" for one in alive]
+
+
+def killed_runs(folder: Path, runs: int, kills: int, seed: int, pace: float) -> tuple[Toll, int]:
+    """Kill the chain `kills` times in each of `runs` runs, let each end, and compare.
+
+    Returns:
+        What was killed, and how many runs ended with other bytes or with a shard computed twice.
+    """
+    expected = Project(folder / "undisturbed").make_all().digests()
+    toll, wrong = Toll(), 0
+    for number in range(runs):
+        rng, left = random.Random(f"{seed} {number}"), kills
+        run = Project(folder / f"run-{number}", pace=pace)
+        before = sum(toll.killed.values())
+        kill_through(run, left, rng, toll, after=6 * pace)
+        while (left := kills - (sum(toll.killed.values()) - before)) > 0:
+            wrong += not _ends_well(run, expected, toll)
+            run = Project(folder / f"run-{number}-{left}", pace=pace)
+            kill_through(run, left, rng, toll, after=6 * pace)
+        wrong += not _ends_well(run, expected, toll)
+    return toll, wrong
+
+
+def _ends_well(run: Project, expected: dict[str, str], toll: Toll) -> bool:
+    seen = run.finished()
+    run.pace(0)
+    code, said = run.run("dvc", "repro")
+    if code:
+        toll.ended_badly.append(said[-2000:])
+    now = run.finished()
+    toll.redone += [path for path, identity in seen.items() if now.get(path) != identity]
+    return run.digests() == expected and not run.half_visible()
+
+
+def claims() -> Iterator[bool]:
+    """200 kills."""
+    with tempfile.TemporaryDirectory() as folder:
+        toll, wrong = killed_runs(Path(folder), runs=10, kills=20, seed=8, pace=0.25)
+    for fault in toll.faults:
+        sys.stderr.write(f"{fault}\n")
+    count = sum(toll.killed.values())
+    sys.stderr.write(f"killed: {dict(toll.killed)}\n")
+    yield state("runs under kill -9 that end with other bytes", wrong, 0, "lower", n=count)
+    yield state("finished shards computed again after a kill", len(toll.redone), 0, "lower", n=count)
+    yield state(
+        "processes left behind and failures to resume", len(toll.faults) - len(toll.redone), 0, "lower", n=count
+    )
