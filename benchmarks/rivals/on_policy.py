@@ -93,17 +93,20 @@ class _Writer:
         torch.manual_seed(seed)
 
     def write(self, tokens: int) -> list[Written]:
-        """Sample at least about so many tokens."""
-        count = math.ceil(tokens * _SPARE / self._length)
+        """Sample at least so many tokens."""
+        written: list[Written] = []
+        while (missing := tokens - sum(len(item.token_ids) for item in written)) > 0:
+            asked = self._draw(math.ceil(missing * _SPARE / self._length))
+            made = self._sample(asked)
+            written += [self._cut(problem, ids, new) for (problem, ids), new in zip(asked, made, strict=True)]
+        self._length = np.mean([len(item.token_ids) for item in written])
+        return written
+
+    def _draw(self, count: int) -> list[tuple[Problem, list[int]]]:
         while len(self._waiting) < count:
             self._waiting += self._rng.permutation(len(self._problems)).tolist()
         chosen, self._waiting = self._waiting[:count], self._waiting[count:]
-        asked = [self._problems[index] for index in chosen]
-        written = [
-            self._cut(problem, ids, made) for (problem, ids), made in zip(asked, self._sample(asked), strict=True)
-        ]
-        self._length = np.mean([len(item.token_ids) for item in written])
-        return written
+        return [self._problems[index] for index in chosen]
 
     @torch.no_grad()
     def _sample(self, asked: Sequence[tuple[Problem, list[int]]]) -> list[list[int]]:
