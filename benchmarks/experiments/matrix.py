@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiments import solutions
+from benchmarks.experiments.digest import domain_digest
 from benchmarks.experiments.loaded import Pool
 from benchmarks.experiments.plan import WORKERS, plan_stage
 from benchmarks.experiments.pool import PoolPlace, make_pool
@@ -47,6 +48,7 @@ def _facts(context: Context, size: Size) -> dict[str, Any]:
     stages = [*stages_of("stages").values(), solutions.STAGE]
     return {
         "size": {name: asdict(size)[name] for name in _DECIDE},
+        "domain": domain_digest(context.settings.preset),
         "stages": sorted((stage.name, stage.version) for stage in stages),
     }
 

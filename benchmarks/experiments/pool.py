@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from benchmarks.experiments import solutions
 from benchmarks.experiments.clock import core_seconds
+from benchmarks.experiments.digest import SHIPPED, domain_digest
 from benchmarks.experiments.problems import pool_problems
 from benchmarks.experiments.sizes import Size
 from pipeline.cli import stages_of
@@ -58,7 +59,7 @@ class PoolPlace:
     @property
     def models(self) -> Path:
         """Folder of student and teacher."""
-        return self.workspace / "models" / self.domain / f"p{self.pretrain_seed}"
+        return self.workspace / "models" / self.domain / f"p{self.pretrain_seed}-{domain_digest(self.domain)[:8]}"
 
     @property
     def folder(self) -> Path:
@@ -94,14 +95,14 @@ def make_pool(place: PoolPlace) -> None:
     domain, settings = DOMAINS[place.domain], place.settings()
     stages = {**stages_of("stages"), solutions.STAGE.name: solutions.STAGE}
     chain = [stages[name] for name in (*_STAGES, solutions.STAGE.name)]
-    decides = fingerprint(
-        [dict(settings.plain), place.size.splits, [[stage.name, stage.version] for stage in chain]],
-    )
+    rows = pool_problems(domain, place.size, place.distill_seed)
+    decides = fingerprint([dict(settings.plain), rows, [[stage.name, stage.version] for stage in chain]])
     while not _is_ready(place, decides):
         try:
             with locked(place.folder / ".lock"):
                 if not _is_ready(place, decides):
-                    _make(place, domain, settings, chain, decides)
+                    _make(place, rows, settings, chain)
+                    write_json(place.folder / _READY, {"decides": decides})
         except BusyError:
             time.sleep(1)
 
@@ -111,10 +112,9 @@ def _is_ready(place: PoolPlace, decides: str) -> bool:
     return ready.is_file() and read_json(ready)["decides"] == decides
 
 
-def _make(place: PoolPlace, domain: DemoDomain, settings: Settings, chain: list[Stage], decides: str) -> None:
+def _make(place: PoolPlace, rows: list[dict[str, str]], settings: Settings, chain: list[Stage]) -> None:
     for role in get_args(Role):
-        _model(domain, role, place)
-    rows = pool_problems(domain, place.size, place.distill_seed)
+        _model(DOMAINS[place.domain], role, place)
     write_text(place.folder / "problems.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     context = Context(settings, place.layout, place.layout)
     with (place.folder / "log.txt").open("a") as log, redirect_stderr(log):
@@ -126,7 +126,6 @@ def _make(place: PoolPlace, domain: DemoDomain, settings: Settings, chain: list[
                 assert isinstance(stage, WholeStage)
                 run_whole(stage, context)
             _keep_seconds(place, stage.name, core_seconds() - started)
-    write_json(place.folder / _READY, {"decides": decides})
 
 
 def _keep_seconds(place: PoolPlace, stage: str, seconds: float) -> None:
@@ -151,7 +150,7 @@ def _model(domain: DemoDomain, role: Role, place: PoolPlace) -> None:
         with locked(place.models / f".{role}.lock"):
             if (target / "config.json").is_file():
                 return
-            shipped, made = Path("data/models") / domain.name / role, place.models / "making" / role
+            shipped, made = SHIPPED / domain.name / role, place.models / "making" / role
             shutil.rmtree(made, ignore_errors=True)
             if place.pretrain_seed == 1 and shipped.is_dir():
                 shutil.copytree(shipped, made)
