@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def test_the_cards_metadata_goes_through_the_hubs_own_classes_and_back(user: Use
     card.save(tmp_path / "again.md")
     assert (tmp_path / "again.md").read_text(encoding="utf-8") == text
     assert DatasetCard(text).data.to_dict() == card.data.to_dict()
+
+
+@pytest.mark.parametrize("rejects", [{}, {"unfinished_step": 4, "a $\\reason{$ of another": 1}])
+def test_the_pictures_of_a_card_lie_beside_it_on_the_hub_and_here(
+    hub: Hub, user: User, small_run: Path, tmp_path: Path, rejects: dict[str, int]
+) -> None:
+    manifest = read_manifest(small_run / "proposals")
+    first, *others = manifest.files
+    first = replace(first, expected=first.expected + sum(rejects.values()), rejects=rejects)
+    write_manifest(small_run / "proposals", replace(manifest, files=[first, *others]))
+    user.check("push", small_run, REPO)
+    files = hub.files(REPO)
+    shown = set(re.findall(r"\]\((plots/[^)]*)\)", files[CARD].decode()))
+    assert shown == {name for name in files if name.startswith("plots/")}
+    assert shown == {f"plots/{name}.png" for name in ("validity", "weights", *(["rejects"] if rejects else []))}
+    user.check("card", small_run, "--repo", REPO, "-o", tmp_path / "here" / CARD)
+    for name in (CARD, *shown):
+        assert (tmp_path / "here" / name).read_bytes() == files[name], name
 
 
 def test_a_card_says_what_every_column_and_table_is() -> None:

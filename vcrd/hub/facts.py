@@ -34,22 +34,29 @@ class TableFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is counted: sizes of the tables, where the signal is, how reliable the validities are.
+    """What is counted: sizes of the tables, what was rejected, where the signal is, how reliable the validities are.
 
     Attributes:
         tables: By artefact.
+        rejects: Rejected rows by reason, of each artefact that has any.
         signal: Of `training`; None where it is not shared.
         judged: Measures on steps kept apart; empty where the run does not have them.
     """
 
     tables: Mapping[str, TableFacts]
+    rejects: Mapping[str, Mapping[str, int]]
     signal: SignalCounts | None
     judged: Mapping[str, Any]
 
 
 def gather(contents: Contents) -> Facts:
     """Read what is shared, some thousand rows at a time."""
-    return Facts(tables=_tables_of(contents), signal=_signal_of(contents), judged=_reliability_of(contents))
+    return Facts(
+        tables=_tables_of(contents),
+        rejects={name: manifest.rejects for name, manifest in contents.manifests.items() if manifest.rejects},
+        signal=_signal_of(contents),
+        judged=_reliability_of(contents),
+    )
 
 
 def _tables_of(contents: Contents) -> dict[str, TableFacts]:

@@ -11,14 +11,15 @@ import numpy as np
 from vcrd.examples import BINS
 from vcrd.hub.facts import Facts
 
-VALIDITY, WEIGHTS, RELIABILITY = "validity.png", "weights.png", "reliability.png"
+VALIDITY, WEIGHTS, RELIABILITY, REJECTS = "validity.png", "weights.png", "reliability.png", "rejects.png"
 _STUDENT, _TEACHER = "#0072b2", "#e69f00"
 
 
 def plot_names(facts: Facts) -> list[str]:
     """Return the names of the pictures that can be drawn."""
     signal = [VALIDITY, WEIGHTS] if facts.signal is not None else []
-    return [*signal, *([RELIABILITY] if facts.judged.get("diagram") else [])]
+    judged = [RELIABILITY] if facts.judged.get("diagram") else []
+    return [*signal, *judged, *([REJECTS] if facts.rejects else [])]
 
 
 def draw(facts: Facts) -> dict[str, bytes]:
@@ -31,16 +32,20 @@ def draw(facts: Facts) -> dict[str, bytes]:
         found[WEIGHTS] = _histogram({"weights": (signal.weights, _STUDENT)}, signal.w_max, "token weight", "tokens")
     if facts.judged.get("diagram"):
         found[RELIABILITY] = _diagram(facts.judged["diagram"])
+    if facts.rejects:
+        found[REJECTS] = _bars(facts.rejects)
     return found
 
 
-def _figure() -> tuple[Any, Any]:
+def _figure(height: float = 3.0, left: float = 0.15) -> tuple[Any, Any]:
+    """Make a picture 5 inches wide; `height` in inches, `left` the share of the width before the axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 3), dpi=120)
+    figure = Figure(figsize=(5, height), dpi=120)
     FigureCanvasAgg(figure)
-    return figure, figure.add_axes((0.15, 0.17, 0.82, 0.79))
+    foot, head = 0.5 / height, 0.12 / height
+    return figure, figure.add_axes((left, foot, 0.97 - left, 1 - foot - head))
 
 
 def _png(figure: Any) -> bytes:
@@ -67,4 +72,20 @@ def _diagram(bins: list[Mapping[str, float]]) -> bytes:
         [row["mean_probability"] for row in bins], [row["share_sound"] for row in bins], marker="o", color=_STUDENT
     )
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="local validity", ylabel="share of sound steps")
+    return _png(figure)
+
+
+def _bars(rejects: Mapping[str, Mapping[str, int]]) -> bytes:
+    """Draw a bar for each reason of each artefact."""
+    rows = [(f"{name}: {reason}", count) for name, reasons in rejects.items() for reason, count in reasons.items()]
+    figure, axes = _figure(height=0.75 + 0.25 * len(rows), left=0.5)
+    places = np.arange(len(rows))
+    drawn = axes.barh(places, [count for _, count in rows], color=_STUDENT)
+    axes.bar_label(drawn, padding=3, fontsize="small")
+    # A reason is text: what looks like a formula in it is none.
+    axes.set_yticks(places, [name for name, _ in rows], parse_math=False, fontsize="small")
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel="rejected rows")
     return _png(figure)
