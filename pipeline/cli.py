@@ -41,7 +41,11 @@ _PREVIEW_CHARACTERS = 160
 
 
 def seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float:
-    """Read hours, minutes and seconds such as `3h45m`; without a value there is no end."""
+    """Read hours, minutes and seconds such as `3h45m`; without a value there is no end.
+
+    Raises:
+        click.BadParameter: It is something else.
+    """
     if value is None:
         return math.inf
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value)

@@ -10,7 +10,6 @@ from vcrd.io.pages import policy_hash, spelled_out
 from vcrd.report.charts import WIDTH
 from vcrd.report.figures import charts_of
 from vcrd.report.findings import Findings
-from vcrd.report.tables import MODEL_NAMES
 
 ESTIMATE_NAMES = {
     "local_validity": "local validity: all evidence",
@@ -38,7 +37,6 @@ def render_page(summary: Mapping[str, Any], findings: Findings) -> str:
         summary=summary,
         charts=charts_of(summary),
         width=WIDTH,
-        names=MODEL_NAMES,
         estimates=ESTIMATE_NAMES,
         examples=findings.examples,
         style=Markup(style),  # noqa: S704 - our own file
