@@ -97,6 +97,7 @@ def pushed_run(user: User, root: Path) -> None:
     """Push from a clone whose lock file is written as DVC writes it."""
     make_run(root / "data/made", count=6)
     (root / "make.py").write_text(MAKE)
+    (root / "params.yaml").write_text("steps: 3\n")
     (root / "dvc.yaml").write_text("stages: {}")
     code = {"path": "make.py", "hash": "md5", "md5": hashlib.md5(MAKE.encode()).hexdigest()}
     entries = {
@@ -123,6 +124,13 @@ def test_entries_of_other_stages_stay_and_a_clone_that_differs_is_told(user: Use
     assert done["changed"] == ["make.py", "params.yaml: steps"]
     assert "mine" in yaml.safe_load((other / "dvc.lock").read_text())["stages"]
     assert stages_run(dvc(other, "repro", "--single-item", "student")) == ["student"]
+
+    told = user.check("pull", REPO, "data/made", "--overwrite", cwd=other)
+    assert "\nits parameters came along; take them: cp data/made/params.yaml params.yaml\n" in told
+    shutil.copyfile(other / "data/made/params.yaml", other / "params.yaml")
+    told = user.check("pull", REPO, "data/made", cwd=other)
+    assert "differs from what made the data in 1 places, first 'make.py'" in told
+    assert "came along" not in told
 
 
 def test_elsewhere_no_entries_are_restored(user: User, tmp_path: Path) -> None:

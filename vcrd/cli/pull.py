@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from vcrd.hub import Pulled, pull
+from vcrd.hub.index import PARAMS
 
 
 @click.command(name="pull")
@@ -35,16 +37,18 @@ def command(repo: str, folder: Path, revision: str | None, overwrite: bool, as_j
         return
     size = f"{done.files} files, {done.bytes:,} bytes, {done.downloaded} downloaded"
     click.echo(f"{repo} at {done.commit[:8]}: {size} -> {folder}")
-    _tell_lock(done)
+    _tell_lock(done, folder / PARAMS)
 
 
-def _tell_lock(done: Pulled) -> None:
+def _tell_lock(done: Pulled, params: Path) -> None:
     if done.lock_left:
         click.echo(f"no entries of dvc.lock were restored: {done.lock_left}")
     elif done.changed:
         click.echo(
             f"this clone differs from what made the data in {len(done.changed)} places, first {done.changed[0]!r}"
         )
+        if params.is_file() and any(item.startswith(PARAMS) for item in done.changed):
+            click.echo(f"its parameters came along; take them: cp {shlex.quote(str(params))} {PARAMS}")
         click.echo("train from it all the same: dvc repro --single-item train_student")
     else:
         click.echo("train from it: dvc repro --allow-missing train_student")
