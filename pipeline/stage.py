@@ -6,7 +6,7 @@ rows at once. Both are pure: same inputs, parameters and seed, same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -55,11 +55,12 @@ class Context:
     limit: int | None = None
     only_problems: frozenset[str] | None = None
 
-    def read(self, kind: TableKind[T]) -> list[T]:
-        """Read all shards of an input."""
-        return self.select(kind, shard_files(self.inputs.folder(kind.name)))
+    def read(self, kind: TableKind[T], splits: Collection[str] | None = None) -> list[T]:
+        """Read an input shard by shard, of some splits alone where these are given."""
+        files = shard_files(self.inputs.folder(kind.name))
+        return [record for file in files for record in self.select(kind, [file], splits)]
 
-    def select(self, kind: TableKind[T], files: Sequence[Path]) -> list[T]:
+    def select(self, kind: TableKind[T], files: Sequence[Path], splits: Collection[str] | None = None) -> list[T]:
         """Read some shards of an input, only the sampled problems where a sample is run.
 
         A page checksum covers a page's data and not its header: the manifest's covers every byte.
@@ -67,6 +68,8 @@ class Context:
         for file in files:
             check_file(file)
         rows = read_rows(files, kind.schema)
+        if splits is not None:
+            rows = [row for row in rows if row["split"] in splits]
         if self.only_problems is not None and "problem_id" in kind.schema.names:
             rows = [row for row in rows if row["problem_id"] in self.only_problems]
         return kind.parse(rows)

@@ -31,7 +31,7 @@ def facts(context: Context) -> dict[str, Any]:
 def build(context: Context, out: Path) -> WholeResult:
     """Let one model after the other answer every test problem."""
     settings, known = context.settings, context.read(MODELS)
-    problems = [problem for problem in context.read(PROBLEMS) if problem.split == "test"][: context.limit]
+    problems = context.read(PROBLEMS, ("test",))[: context.limit]
     student, teacher = ((model.name, model.revision, role) for role in ROLES for model in [find_model(known, role)])
     tested = {"before": student, "after": (str(context.inputs.folder(STUDENT)), None, None), "teacher": teacher}
     verifier, shards = DomainVerifier(settings.get(VerifierParams)), []

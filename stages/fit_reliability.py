@@ -20,7 +20,7 @@ NAME, PRM = "reliability", "prm"
 
 def build(context: Context, out: Path) -> WholeResult:
     """Fit on `fit`, judge on `judge`."""
-    labels, evidence = context.read(LABELS), context.read(EVIDENCE)
+    labels, evidence = (context.read(kind, ("fit", "judge")) for kind in (LABELS, EVIDENCE))
     scorer = read_spec(context.inputs.folder(PRM)).reason
     completer = asdict(context.settings.get(CompleterParams))
     provenance = {"scorer": scorer, "labels": "completions", "completer": completer}

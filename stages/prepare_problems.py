@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from pipeline.cli import stage_main
@@ -10,8 +10,9 @@ from pipeline.shards import shard_file, shard_of, write_shards
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.domains import problem_rows
 from vcrd.io.files import sha256_file
+from vcrd.io.rejects import Reject
 from vcrd.problems import ProblemParams, make_problems
-from vcrd.records import PROBLEMS
+from vcrd.records import PROBLEMS, Problem
 
 
 def facts(context: Context) -> dict[str, object]:
@@ -26,18 +27,16 @@ def build(context: Context, out: Path) -> WholeResult:
     """Read, map, split and deal to shards."""
     params, settings = context.settings.get(ProblemParams), context.settings
     source, found = problem_rows(Path(params.path))
-    rows = list(islice(found, context.limit or params.limit))
+    numbers = count()
+    rows = (row for row, _ in zip(islice(found, context.limit or params.limit), numbers, strict=False))
     problems, rejects = make_problems(rows, params, source, settings.seed)
-    count = settings.run.num_shards
-    shards = [
-        (
-            shard_file(index),
-            [problem for problem in problems if shard_of(problem.problem_id, count) == index],
-            [item for item in rejects if shard_of(item.record_id, count) == index],
-        )
-        for index in range(count)
-    ]
-    return write_shards(out, PROBLEMS, shards, len(rows))
+    dealt: list[tuple[list[Problem], list[Reject]]] = [([], []) for _ in range(settings.run.num_shards)]
+    for problem in problems:
+        dealt[shard_of(problem.problem_id, len(dealt))][0].append(problem)
+    for item in rejects:
+        dealt[shard_of(item.record_id, len(dealt))][1].append(item)
+    shards = ((shard_file(index), *items) for index, items in enumerate(dealt))
+    return write_shards(out, PROBLEMS, shards, next(numbers))
 
 
 STAGE = WholeStage(
