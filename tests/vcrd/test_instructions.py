@@ -14,17 +14,25 @@ from hypothesis import strategies as st
 
 from tests.vcrd.factories import problem
 from vcrd.errors import SchemaError
+from vcrd.verifiers.instruction_additions import ADDED_BROKEN, ADDED_RULES
 from vcrd.verifiers.instruction_prefixes import BROKEN
 from vcrd.verifiers.instruction_rules import RULES
 from vcrd.verifiers.instruction_sentences import least_sentences, split_sentences
 from vcrd.verifiers.instruction_tokens import count_capital_words, least_capital_words
-from vcrd.verifiers.instructions import InstructionResult, InstructionsVerifier, check_instructions, check_prefix
+from vcrd.verifiers.instructions import (
+    KINDS,
+    InstructionResult,
+    InstructionsVerifier,
+    check_instructions,
+    check_prefix,
+)
 
 Options = dict[str, Any]
 
 TWO_WORDS = {"num_words": 3, "relation": "less than"}
 SECOND_IS_SUN = {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "Sun"}
 SAY_IT = {"prompt_to_repeat": " Say it. "}
+SUN_THEN_MOON = {"words": ["sun", "moon"]}
 ENGLISH = "the weather in the north of england was cold and wet for most of the winter"
 FRENCH = "le temps dans le nord de la france est froid et humide pendant tout l'hiver"
 
@@ -66,6 +74,8 @@ FOLLOWED: list[tuple[str, Options, str]] = [
     ("change_case:english_capital", {}, ENGLISH.upper()),
     ("change_case:english_lowercase", {}, ENGLISH),
     ("punctuation:no_comma", {}, "None; at all."),
+    ("vcrd:starts_with", {"start_phrase": " Once upon "}, "\n once UPON a time"),
+    ("vcrd:order", SUN_THEN_MOON, "Sunny? The sun, the MOON, the sun"),
 ]
 
 FAILED: list[tuple[str, Options, str]] = [
@@ -107,6 +117,9 @@ FAILED: list[tuple[str, Options, str]] = [
     ("change_case:english_lowercase", {}, FRENCH),
     ("change_case:english_lowercase", {}, ENGLISH.capitalize()),
     ("punctuation:no_comma", {}, "One, two"),
+    ("vcrd:starts_with", {"start_phrase": "Once"}, "At once"),
+    ("vcrd:order", SUN_THEN_MOON, "The moon, the sun, the moon"),
+    ("vcrd:order", SUN_THEN_MOON, "The sun, moons"),
 ]
 
 BROKEN_PREFIXES: list[tuple[str, Options, str]] = [
@@ -131,6 +144,9 @@ BROKEN_PREFIXES: list[tuple[str, Options, str]] = [
     ("change_case:english_capital", {}, "Oh"),
     ("change_case:english_lowercase", {}, "Oh"),
     ("punctuation:no_comma", {}, "Oh,"),
+    ("vcrd:starts_with", {"start_phrase": "Say it"}, "Say so"),
+    ("vcrd:order", SUN_THEN_MOON, "A moon "),
+    ("vcrd:order", {"words": ["sun", "moon", "A"]}, "Moon, sun, moon"),
 ]
 
 OPEN_PREFIXES: list[tuple[str, Options, str]] = [
@@ -144,6 +160,9 @@ OPEN_PREFIXES: list[tuple[str, Options, str]] = [
     ("combination:two_responses", {}, "One ****** two ****** **"),
     ("combination:repeat_prompt", SAY_IT, " say"),
     ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "less than"}, "A B"),
+    ("vcrd:starts_with", {"start_phrase": "Say it"}, " sA"),
+    ("vcrd:order", SUN_THEN_MOON, "A moon"),
+    ("vcrd:order", {"words": ["b", "sun"]}, "A b Sun"),
 ]
 
 FRAGMENTS = [*" \n\n\t.?!,:;'\"()[]{}<>-*#`", "\u00a0", "***", "******", "\n\n", "```", "...", "--", "''", "<<", ">>"]
@@ -161,6 +180,8 @@ FRAGMENTS += [
     "e.g.",
     "U.S.",
     "sun",
+    "moon",
+    " b ",
     "Sun ",
     "SUN",
     "However",
@@ -199,8 +220,12 @@ def reference(*instructions: tuple[str, Options]) -> str:
 def test_every_kind_has_cases() -> None:
     assert len(RULES) == 25
     for cases in (FOLLOWED, FAILED):
-        assert {name for name, _, _ in cases} == set(RULES)
-    assert {name for name, _, _ in BROKEN_PREFIXES} == set(BROKEN) < set(RULES)
+        assert {name for name, _, _ in cases} == set(KINDS)
+    assert {name for name, _, _ in BROKEN_PREFIXES} == {*BROKEN, *ADDED_BROKEN} < set(KINDS)
+
+
+def test_figures_for_ifeval_count_no_kind_of_our_own() -> None:
+    assert {name for name in KINDS if name.startswith("vcrd:")} == set(ADDED_RULES) == KINDS.keys() - RULES.keys()
 
 
 @pytest.mark.parametrize(("name", "options", "response"), FOLLOWED)
@@ -351,6 +376,10 @@ def test_a_veto_is_never_taken_back(name: str, options: Options, prefix: str, co
             "one character",
         ),
         ("combination:repeat_prompt", {"prompt_to_repeat": " "}, "a text that is not blank"),
+        ("vcrd:starts_with", {"start_phrase": ""}, "a text that is not blank"),
+        ("vcrd:order", {"words": ["sun"]}, "a list of two or more different words"),
+        ("vcrd:order", {"words": ["sun", "Sun"]}, "a list of two or more different words"),
+        ("vcrd:order", {"words": ["sun", "the moon"]}, "a list of two or more different words"),
     ],
 )
 def test_what_cannot_be_read_says_what_was_expected(name: str, options: Options, message: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vcrd.domains import demo_code, demo_math
+from vcrd.domains import demo_code, demo_instructions, demo_math
 from vcrd.domains.base import DemoDomain
 from vcrd.errors import ConfigError, did_you_mean
 from vcrd.evaluation import Oracle
 from vcrd.io.sources import SourceRow, is_card, read_card, read_source
 
-DOMAINS: dict[str, DemoDomain] = {domain.name: domain for domain in (demo_math.DOMAIN, demo_code.DOMAIN)}
+_ALL = (demo_math.DOMAIN, demo_code.DOMAIN, demo_instructions.DOMAIN)
+DOMAINS: dict[str, DemoDomain] = {domain.name: domain for domain in _ALL}
 
 
 def problem_rows(path: Path) -> tuple[str, Iterator[SourceRow]]:

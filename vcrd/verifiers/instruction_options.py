@@ -89,6 +89,15 @@ def as_patterns(value: Any) -> list[str]:
     return sorted({_compiling(as_text(pattern)) for pattern in value})
 
 
+def as_words(value: Any) -> list[str]:
+    """Read single words in their order, at least two and no word twice."""
+    words = value if isinstance(value, list | tuple) else []
+    plain = [word for word in words if isinstance(word, str) and re.fullmatch(r"\w+", word)]
+    if len(plain) != len(words) or len(plain) < 2 or len({word.casefold() for word in plain}) < len(plain):
+        raise ValueError("a list of two or more different words")
+    return plain
+
+
 def _compiling(pattern: str) -> str:
     try:
         re.compile(pattern)

@@ -10,10 +10,14 @@ from typing import Any
 from vcrd.errors import SchemaError, did_you_mean
 from vcrd.records import Problem
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict, Verifier
+from vcrd.verifiers.instruction_additions import ADDED_BROKEN, ADDED_RULES
 from vcrd.verifiers.instruction_options import read_options
 from vcrd.verifiers.instruction_prefixes import BROKEN
 from vcrd.verifiers.instruction_rules import RULES, Finding
 
+KINDS = RULES | ADDED_RULES
+"""Every kind of instruction by its id: those of IFEval and the project's own."""
+_BROKEN = BROKEN | ADDED_BROKEN
 _SHOWN = 40
 
 
@@ -37,10 +41,10 @@ class _Instruction:
     def judge(self, text: str) -> Finding:
         if not text.strip():
             return False, "empty response"
-        return RULES[self.id].judge(text, **self.options)
+        return KINDS[self.id].judge(text, **self.options)
 
     def broken(self, prefix: str) -> str | None:
-        find = BROKEN.get(self.id)
+        find = _BROKEN.get(self.id)
         return find(prefix, **self.options) if find else None
 
 
@@ -132,10 +136,10 @@ def _read(instruction_ids: Sequence[str], kwargs: Sequence[Mapping[str, Any]], p
     if len(instruction_ids) != len(kwargs):
         raise SchemaError(f"{len(instruction_ids)} instructions, but options for {len(kwargs)}{place}")
     for name, given in zip(instruction_ids, kwargs, strict=True):
-        if not isinstance(name, str) or name not in RULES:
-            raise SchemaError(f"unknown instruction {name!r}{did_you_mean(str(name), RULES)}{place}")
+        if not isinstance(name, str) or name not in KINDS:
+            raise SchemaError(f"unknown instruction {name!r}{did_you_mean(str(name), KINDS)}{place}")
         try:
-            yield _Instruction(name, read_options(RULES[name].options, given))
+            yield _Instruction(name, read_options(KINDS[name].options, given))
         except ValueError as error:
             raise SchemaError(f"instruction {name!r}: {error}{place}") from None
 

@@ -1,0 +1,157 @@
+"""What a problem of `demo-instructions` asks for, and the exact oracle of what can still be reached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+WORDS = tuple(consonant + vowel for consonant in "bdfklmst" for vowel in "aeiou")
+"""Words that a problem may name: no abbreviations, which end no sentence."""
+FILLERS = ("na", "ne", "ni", "no", "nu")
+"""Words that no problem names."""
+
+_PROMPT = re.compile(
+    r"(?P<sentences>\d+)s (?P<words>\d+)w(?: \^(?P<start>[a-z]+))?(?P<has>(?: [a-z]+)+)"
+    r"(?: -(?P<excludes>[a-z]+))?(?: (?P<order>[a-z]+<[a-z]+))?(?: \$(?P<end>[a-z]+))?"
+)
+_LINE = re.compile(r"[a-z]{2}(?: [a-z]{2})*\.\n?")
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The instructions of a problem; the words that they name are all different, but those in order are also in `has`.
+
+    Attributes:
+        sentences: How many, exactly.
+        words: How many at most.
+        start: The first word.
+        has: Words that are used.
+        excludes: A word that is not used.
+        order: Two words, the first of which comes before the second; or none.
+        end: The last word.
+    """
+
+    sentences: int
+    words: int
+    start: str | None
+    has: tuple[str, ...]
+    excludes: str | None
+    order: tuple[str, ...]
+    end: str | None
+
+
+def write_goal(goal: Goal) -> str:
+    """Return the prompt that asks for a goal."""
+    parts = [
+        f"{goal.sentences}s {goal.words}w",
+        f"^{goal.start}" if goal.start else "",
+        *goal.has,
+        f"-{goal.excludes}" if goal.excludes else "",
+        "<".join(goal.order),
+        f"${goal.end}" if goal.end else "",
+    ]
+    return " ".join(filter(None, parts))
+
+
+@lru_cache(maxsize=4096)
+def read_goal(prompt: str) -> Goal:
+    """Return what a prompt asks for.
+
+    Raises:
+        ValueError: It is no prompt of this domain.
+    """
+    found = _PROMPT.fullmatch(prompt)
+    if found is None:
+        raise ValueError(f"expected a prompt of demo-instructions, got {prompt!r}")
+    return Goal(
+        sentences=int(found["sentences"]),
+        words=int(found["words"]),
+        start=found["start"],
+        has=tuple(found["has"].split()),
+        excludes=found["excludes"],
+        order=tuple(found["order"].split("<")) if found["order"] else (),
+        end=found["end"],
+    )
+
+
+def step_is_valid(prompt: str, prefix: Sequence[str], step: str) -> bool:
+    """Say exactly whether all that can be reached from `prefix` can still be reached after `step`.
+
+    As long as the goal is within reach, a sentence is sound when the goal still is after it: some continuation follows
+    every instruction. A prefix that has lost the goal is taken as it stands: what remains to be reached is the best
+    that one text with this prefix can do (`most_followed`), and a sentence is sound when that is the same after it. So
+    earlier mistakes are not held against a step, and what is left can still be lost, bit by bit. A sentence without a
+    line break ends the text, which then is what it is; nothing is sound after it. A malformed sentence is never sound,
+    and counts with its words where it is in the prefix.
+    """
+    goal = read_goal(prompt)
+    if not _LINE.fullmatch(step) or (prefix and not prefix[-1].endswith("\n")):
+        return False
+    return most_followed(goal, [*prefix, step]) == most_followed(goal, prefix)
+
+
+def most_followed(goal: Goal, lines: Sequence[str]) -> tuple[int, int]:
+    """Return the most that one text can follow which begins with these lines.
+
+    Returns:
+        How many of the three instructions about length, and how many of the others beside those. Length comes first: a
+        text that has no room for all its words goes without some of them. Otherwise nothing after the first loss would
+        be a waste of room.
+    """
+    ended = bool(lines) and not lines[-1].endswith("\n")
+    return _most_followed(goal, len(lines), tuple(_WORD.findall(" ".join(lines))), ended)
+
+
+@lru_cache(maxsize=65536)
+def _most_followed(goal: Goal, n_lines: int, words: tuple[str, ...], ended: bool) -> tuple[int, int]:
+    at_end = int(bool(words) and words[-1] == goal.end)
+    best = (_lengths(goal, n_lines, len(words)), _kept(goal, words, frozenset()) + at_end) if words else (0, 0)
+    if ended:
+        return best
+    for added, kept in enumerate(_kept_by_words(goal, words)):
+        for sentences in {n_lines + 1, max(goal.sentences, n_lines + 1)}:
+            # A sentence holds any number of words, but at least one.
+            total = len(words) + max(added, sentences - n_lines)
+            best = max(best, (_lengths(goal, sentences, total), kept))
+    return best
+
+
+def _lengths(goal: Goal, n_sentences: int, n_words: int) -> int:
+    """Count the instructions about length that are followed: so many sentences, no more of them, no more words."""
+    return (n_sentences >= goal.sentences) + (n_sentences <= goal.sentences) + (n_words <= goal.words)
+
+
+def _kept_by_words(goal: Goal, words: tuple[str, ...]) -> list[int]:
+    """Return the most instructions about words that can be followed by adding 0, 1, 2... asked-for words at the end."""
+    start = [goal.start] if goal.start and not words else []
+    candidates = [*start, *(word for word in goal.has if word not in words), *([goal.end] if goal.end else [])]
+    return [
+        max(
+            _kept(goal, words, frozenset(placed)) + (goal.end is not None and goal.end in placed)
+            for placed in combinations(candidates, added)
+        )
+        for added in range(len(candidates) + 1)
+    ]
+
+
+def _kept(goal: Goal, words: tuple[str, ...], placed: frozenset[str]) -> int:
+    """Count the instructions about words, but the last one, that are followed once these words are placed in order."""
+    started = words[0] == goal.start if words else goal.start in placed
+    present = sum(word in words or word in placed for word in goal.has)
+    return (
+        (goal.start is not None and started)
+        + present
+        + (goal.excludes is not None and goal.excludes not in words)
+        + (bool(goal.order) and _in_order(goal.order, words, placed))
+    )
+
+
+def _in_order(order: tuple[str, ...], words: tuple[str, ...], placed: frozenset[str]) -> bool:
+    first, second = order
+    if second in words:
+        return first in words and words.index(first) < words.index(second)
+    return second in placed and (first in words or first in placed)
