@@ -1,16 +1,17 @@
 """`demo-instructions`: texts of short sentences that follow verifiable instructions, written a sentence per line.
 
-    5s 7w ^be ko mi tu le -da tu<mi $lo
-    be.
-    ko na.
-    tu le.
-    mi.
-    lo.
+    5 7 ^B K M T L -D T<M $O
+    b!
+    k x!
+    t l!
+    m!
+    o!
 
-Five sentences of at most seven words in all; the first word is `be` and the last `lo`; `ko`, `mi`, `tu` and `le` are
-used, `da` is not; `tu` comes before `mi`. Order and line breaks are mostly free, and so are words that nobody asked for
-while there is room for them (the models write `na`, `ne`, `ni`, `no` and `nu`). So a rule can prove little wrong at a
-step: a sentence that takes the room of a word still to come breaks no instruction yet.
+Words are letters, sentences end in an exclamation mark (behind one letter, a full stop would be an initial's). Five
+sentences of at most seven words in all; the first word is `b` and the last `o`; `k`, `m`, `t` and `l` are used, `d` is not;
+`t` comes before `m`. Order and line breaks are mostly free, and so are words that nobody asked for while there is room for
+them (the models write `v` to `z`). So a rule can prove little wrong at a step: a sentence that takes the room of a word
+still to come breaks no instruction yet.
 """
 
 from __future__ import annotations
@@ -28,14 +29,13 @@ NAME = "demo-instructions"
 N_WORDS = 4
 LONGEST_SENTENCE = 3
 
-_ALPHABET = "\n .0123456789<^-$abcdefghijklmnopqrstuvwxyz"
-_VOWELS = "aeiou"
+_ALPHABET = "\n !0123456789<^-$ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _MISHEARD_RATE = 0.7
 _SLIP_RATE = {"teacher": 0.02, "student": 0.03}
 _ROOM = (0, 0, 0, 1, 2)
 BLIND_SPOTS: dict[str, tuple[str, ...]] = {
-    "teacher": ("fi", "ko", "su", "te"),
-    "student": ("be", "du", "ki", "lo", "mu", "sa"),
+    "teacher": ("c", "s"),
+    "student": ("e", "k", "q"),
 }
 
 
@@ -82,7 +82,7 @@ def reference(goal: Goal) -> str:
     if goal.order:
         asked.append(("vcrd:order", {"words": list(goal.order)}))
     if goal.end:
-        asked.append(("startend:end_checker", {"end_phrase": f"{goal.end}."}))
+        asked.append(("startend:end_checker", {"end_phrase": f"{goal.end}!"}))
     return json.dumps({"instruction_id_list": [name for name, _ in asked], "kwargs": [options for _, options in asked]})
 
 
@@ -112,7 +112,7 @@ def sample_text(prompt: str, rng: random.Random, blind_spots: Collection[str] = 
 
 
 def _mishear(word: str) -> str:
-    return word[0] + _VOWELS[(_VOWELS.index(word[1]) + 1) % len(_VOWELS)]
+    return WORDS[(WORDS.index(word) + 1) % len(WORDS)]
 
 
 def _slip(words: list[str], goal: Goal, rng: random.Random, rate: float) -> list[str]:
@@ -131,7 +131,7 @@ def _break_lines(words: list[str], n_sentences: int, rng: random.Random) -> str:
         cuts = sorted(rng.sample(range(1, len(words)), min(n_sentences, len(words)) - 1))
         lines = [words[start:end] for start, end in zip([0, *cuts], [*cuts, len(words)], strict=True)]
         if max(map(len, lines)) <= LONGEST_SENTENCE:
-            return ".\n".join(" ".join(line) for line in lines) + "."
+            return "!\n".join(" ".join(line) for line in lines) + "!"
 
 
 def pretraining_texts(role: Role, count: int, seed: int, n_words: int = N_WORDS) -> list[tuple[str, str]]:

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 
-WORDS = tuple(consonant + vowel for consonant in "bdfklmst" for vowel in "aeiou")
-"""Words that a problem may name: no abbreviations, which end no sentence."""
-FILLERS = ("na", "ne", "ni", "no", "nu")
+WORDS = tuple("abcdefghijklmnopqrstu")
+"""Words that a problem may name."""
+FILLERS = tuple("vwxyz")
 """Words that no problem names."""
 
 _PROMPT = re.compile(
-    r"(?P<sentences>\d+)s (?P<words>\d+)w(?: \^(?P<start>[a-z]+))?(?P<has>(?: [a-z]+)+)"
-    r"(?: -(?P<excludes>[a-z]+))?(?: (?P<order>[a-z]+<[a-z]+))?(?: \$(?P<end>[a-z]+))?"
+    r"(?P<sentences>\d+) (?P<words>\d+)(?: \^(?P<start>[A-Z]))?(?P<has>(?: [A-Z])+)(?: -(?P<excludes>[A-Z]))?"
+    r"(?: (?P<order>[A-Z]<[A-Z]))?(?: \$(?P<end>[A-Z]))?"
 )
-_LINE = re.compile(r"[a-z]{2}(?: [a-z]{2})*\.\n?")
+_LINE = re.compile(r"[a-z](?: [a-z])*!\n?")
 _WORD = re.compile(r"\w+")
 
 
@@ -45,16 +45,16 @@ class Goal:
 
 
 def write_goal(goal: Goal) -> str:
-    """Return the prompt that asks for a goal."""
+    """Return the prompt that asks for a goal, in capitals: small models see at once what is not yet the text."""
     parts = [
-        f"{goal.sentences}s {goal.words}w",
+        f"{goal.sentences} {goal.words}",
         f"^{goal.start}" if goal.start else "",
         *goal.has,
         f"-{goal.excludes}" if goal.excludes else "",
         "<".join(goal.order),
         f"${goal.end}" if goal.end else "",
     ]
-    return " ".join(filter(None, parts))
+    return " ".join(filter(None, parts)).upper()
 
 
 @lru_cache(maxsize=4096)
@@ -67,14 +67,15 @@ def read_goal(prompt: str) -> Goal:
     found = _PROMPT.fullmatch(prompt)
     if found is None:
         raise ValueError(f"expected a prompt of demo-instructions, got {prompt!r}")
+    lower = {name: part and part.lower() for name, part in found.groupdict().items()}
     return Goal(
         sentences=int(found["sentences"]),
         words=int(found["words"]),
-        start=found["start"],
-        has=tuple(found["has"].split()),
-        excludes=found["excludes"],
-        order=tuple(found["order"].split("<")) if found["order"] else (),
-        end=found["end"],
+        start=lower["start"],
+        has=tuple(lower["has"].split()),
+        excludes=lower["excludes"],
+        order=tuple(lower["order"].split("<")) if lower["order"] else (),
+        end=lower["end"],
     )
 
 
