@@ -8,8 +8,9 @@ import pytest
 
 from tests.vcrd.factories import problem
 from tests.workspace import Workspace
-from vcrd.verifiers.base import VALID
+from vcrd.verifiers.base import INVALID, VALID
 from vcrd.verifiers.code import CodeVerifier
+from vcrd.verifiers.instructions import InstructionsVerifier
 
 SMALL = {
     "problems.limit": "30",
@@ -65,3 +66,21 @@ def test_the_mbpp_preset_takes_every_problem_and_its_reference_programs_pass(rea
     verdicts = CodeVerifier().verify_answers([one for one, _ in asked], [program for _, program in asked])
     assert len(verdicts) >= len(programs)
     assert {verdict.rule for verdict in verdicts} == {VALID}
+
+
+def test_the_ifeval_preset_takes_every_problem_with_its_instructions(real_data: Path, tmp_path: Path) -> None:
+    source = real_data / "ifeval/input_data.jsonl"
+    run = Workspace(tmp_path / "project")
+    run.use("ifeval-qwen", **{"problems.path": str(source), "run.num_shards": "2"})
+    for stage in ("prepare_problems", "generate_rollouts", "train_student"):
+        done = run.stage(stage, "--dry-run")
+        assert done.returncode == 0, done.stderr
+    assert run.stage("prepare_problems").returncode == 0
+    rows = {row["prompt"]: row for row in map(json.loads, source.read_text().splitlines())}
+    found = pl.read_parquet(run.root / "data/ifeval-qwen/problems/*.parquet")
+    assert found.height == len(rows)
+    verifier = InstructionsVerifier()
+    for prompt, reference in zip(found["prompt"], found["reference"], strict=True):
+        assert json.loads(reference)["instruction_id_list"] == rows[prompt]["instruction_id_list"]
+        verdict = verifier.verify_answer(problem(prompt, reference, domain="instructions"), "")
+        assert verdict.rule == INVALID, verdict.reason
