@@ -1,17 +1,17 @@
 """`demo-instructions`: texts of short sentences that follow verifiable instructions, written a sentence per line.
 
-    5 7 ^B K M T L -D T<M $O
+    5 7 ^B K M T L T<M -X
     b!
-    k x!
+    k v!
     t l!
     m!
-    o!
+    w!
 
-Words are letters, sentences end in an exclamation mark (behind one letter, a full stop would be an initial's). Five
-sentences of at most seven words in all; the first word is `b` and the last `o`; `k`, `m`, `t` and `l` are used, `d` is not;
-`t` comes before `m`. Order and line breaks are mostly free, and so are words that nobody asked for while there is room for
-them (the models write `v` to `z`). So a rule can prove little wrong at a step: a sentence that takes the room of a word
-still to come breaks no instruction yet.
+Words are letters; sentences end in an exclamation mark, as a full stop behind one letter would be an initial's. Five
+sentences of at most seven words in all: the first word is `b`; `k`, `m`, `t` and `l` are used, `t` before `m`; `x` is
+not. Order and line breaks are mostly free, and so are words that nobody asked for while there is room for them (the
+models write `v` to `z`). So a rule can prove little wrong at a step: a sentence that takes the room of a word still to
+come breaks no instruction yet.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAME = "demo-instructions"
 N_WORDS = 4
 LONGEST_SENTENCE = 3
 
-_ALPHABET = "\n !0123456789<^-$ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ALPHABET = "\n !0123456789<^-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _MISHEARD_RATE = 0.7
 _SLIP_RATE = {"teacher": 0.02, "student": 0.03}
 _ROOM = (0, 0, 0, 1, 2)
@@ -40,7 +40,7 @@ BLIND_SPOTS: dict[str, tuple[str, ...]] = {
 
 
 def generate_problems(n_words: int, count: int, seed: int) -> list[tuple[str, str]]:
-    """Return distinct (prompt, reference) pairs, each with `n_words` words to use and others to begin and end with."""
+    """Return distinct (prompt, reference) pairs, each with `n_words` words to use."""
     rng = random.Random(seed)
     problems: dict[str, str] = {}
     while len(problems) < count:
@@ -50,20 +50,16 @@ def generate_problems(n_words: int, count: int, seed: int) -> list[tuple[str, st
 
 
 def _draw_goal(n_words: int, rng: random.Random) -> Goal:
-    drawn = rng.sample(WORDS, n_words + 3)
-    has = tuple(drawn[3:])
-    start = drawn[0] if rng.random() < 0.5 else None
-    end = drawn[1] if rng.random() < 0.5 else None
-    n_sentences = rng.choice((4, 5))
-    demanded = n_words + (start is not None) + (end is not None)
+    first, *has = rng.sample(WORDS, n_words + 1)
+    start = first if rng.random() < 0.5 else None
+    sentences = rng.choice((4, 5))
     return Goal(
-        sentences=n_sentences,
-        words=max(demanded, n_sentences) + rng.choice(_ROOM),
+        sentences=sentences,
+        words=max(n_words + (start is not None), sentences) + rng.choice(_ROOM),
         start=start,
-        has=has,
-        excludes=drawn[2] if rng.random() < 0.5 else None,
-        order=tuple(rng.sample(has, 2)) if rng.random() < 0.5 else (),
-        end=end,
+        has=tuple(has),
+        order=tuple(rng.sample(has, 2)) if rng.random() < 0.4 else (),
+        excludes=rng.choice(FILLERS) if rng.random() < 0.5 else None,
     )
 
 
@@ -77,12 +73,10 @@ def reference(goal: Goal) -> str:
     ]
     if goal.start:
         asked.append(("vcrd:starts_with", {"start_phrase": goal.start}))
-    if goal.excludes:
-        asked.append(("keywords:forbidden_words", {"forbidden_words": [goal.excludes]}))
     if goal.order:
         asked.append(("vcrd:order", {"words": list(goal.order)}))
-    if goal.end:
-        asked.append(("startend:end_checker", {"end_phrase": f"{goal.end}!"}))
+    if goal.excludes:
+        asked.append(("keywords:forbidden_words", {"forbidden_words": [goal.excludes]}))
     return json.dumps({"instruction_id_list": [name for name, _ in asked], "kwargs": [options for _, options in asked]})
 
 
@@ -93,7 +87,7 @@ def sample_text(prompt: str, rng: random.Random, blind_spots: Collection[str] = 
         prompt: Of `generate_problems`.
         rng: Decides the order, the breaks and the mistakes.
         blind_spots: Words that are mostly misheard: another one is written, and takes the room.
-        slip_rate: Share of the words where something else goes wrong: forgotten, or put where another belongs.
+        slip_rate: Share of the words where another one of the text, or one that nobody asked for, is written.
     """
     goal = read_goal(prompt)
     middle = list(goal.has)
@@ -101,34 +95,27 @@ def sample_text(prompt: str, rng: random.Random, blind_spots: Collection[str] = 
     if goal.order:
         first, second = sorted(middle.index(word) for word in goal.order)
         middle[first], middle[second] = goal.order
-    ends = (goal.start is not None) + (goal.end is not None)
-    room = goal.words - len(middle) - ends
-    needed = max(goal.sentences - len(middle) - ends, 0)
+    room = goal.words - len(middle) - (goal.start is not None)
+    needed = max(goal.sentences - (goal.words - room), 0)
+    fillers = [word for word in FILLERS if word != goal.excludes]
     for _ in range(rng.randint(needed, room)):
-        middle.insert(rng.randrange(len(middle) + 1), rng.choice(FILLERS))
-    words = [*filter(None, [goal.start]), *middle, *filter(None, [goal.end])]
+        middle.insert(rng.randrange(len(middle) + 1), rng.choice(fillers))
+    words = [goal.start, *middle] if goal.start else middle
     written = [_mishear(word) if word in blind_spots and rng.random() < _MISHEARD_RATE else word for word in words]
-    return _break_lines(_slip(written, goal, rng, slip_rate), goal.sentences, rng)
+    return _break_lines(_slip(written, rng, slip_rate), goal.sentences, rng)
 
 
 def _mishear(word: str) -> str:
     return WORDS[(WORDS.index(word) + 1) % len(WORDS)]
 
 
-def _slip(words: list[str], goal: Goal, rng: random.Random, rate: float) -> list[str]:
-    slipped = []
-    for index, word in enumerate(words):
-        kind = rng.randrange(3) if rng.random() < rate else None
-        if kind == 0 and len(words) > goal.sentences:
-            continue
-        slipped.append({1: rng.choice(FILLERS), 2: rng.choice(words[index:])}.get(kind if kind else 0, word))
-    return slipped
+def _slip(words: list[str], rng: random.Random, rate: float) -> list[str]:
+    return [rng.choice([*words, *FILLERS]) if rng.random() < rate else word for word in words]
 
 
 def _break_lines(words: list[str], n_sentences: int, rng: random.Random) -> str:
-    """Cut words into sentences; so few words make fewer of them."""
     while True:
-        cuts = sorted(rng.sample(range(1, len(words)), min(n_sentences, len(words)) - 1))
+        cuts = sorted(rng.sample(range(1, len(words)), n_sentences - 1))
         lines = [words[start:end] for start, end in zip([0, *cuts], [*cuts, len(words)], strict=True)]
         if max(map(len, lines)) <= LONGEST_SENTENCE:
             return "!\n".join(" ".join(line) for line in lines) + "!"
@@ -160,8 +147,8 @@ DOMAIN = DemoDomain(
         heads=4,
         intermediate_size=512,
         max_position=256,
-        steps=700,
-        batch_size=64,
+        steps=1200,
+        batch_size=32,
         learning_rate=3e-3,
     ),
     texts=40_000,

@@ -9,13 +9,13 @@ from functools import lru_cache
 from itertools import combinations
 
 WORDS = tuple("abcdefghijklmnopqrstu")
-"""Words that a problem may name."""
+"""Words that a problem may ask for."""
 FILLERS = tuple("vwxyz")
-"""Words that no problem names."""
+"""Words that no problem asks for, but may exclude."""
 
 _PROMPT = re.compile(
-    r"(?P<sentences>\d+) (?P<words>\d+)(?: \^(?P<start>[A-Z]))?(?P<has>(?: [A-Z])+)(?: -(?P<excludes>[A-Z]))?"
-    r"(?: (?P<order>[A-Z]<[A-Z]))?(?: \$(?P<end>[A-Z]))?"
+    r"(?P<sentences>\d+) (?P<words>\d+)(?: \^(?P<start>[A-Z]))?(?P<has>(?: [A-Z])+)(?: (?P<order>[A-Z]<[A-Z]))?"
+    r"(?: -(?P<excludes>[A-Z]))?"
 )
 _LINE = re.compile(r"[a-z](?: [a-z])*!\n?")
 _WORD = re.compile(r"\w+")
@@ -32,7 +32,6 @@ class Goal:
         has: Words that are used.
         excludes: A word that is not used.
         order: Two words, the first of which comes before the second; or none.
-        end: The last word.
     """
 
     sentences: int
@@ -41,7 +40,6 @@ class Goal:
     has: tuple[str, ...]
     excludes: str | None
     order: tuple[str, ...]
-    end: str | None
 
 
 def write_goal(goal: Goal) -> str:
@@ -50,9 +48,8 @@ def write_goal(goal: Goal) -> str:
         f"{goal.sentences} {goal.words}",
         f"^{goal.start}" if goal.start else "",
         *goal.has,
-        f"-{goal.excludes}" if goal.excludes else "",
         "<".join(goal.order),
-        f"${goal.end}" if goal.end else "",
+        f"-{goal.excludes}" if goal.excludes else "",
     ]
     return " ".join(filter(None, parts)).upper()
 
@@ -75,7 +72,6 @@ def read_goal(prompt: str) -> Goal:
         has=tuple(lower["has"].split()),
         excludes=lower["excludes"],
         order=tuple(lower["order"].split("<")) if lower["order"] else (),
-        end=lower["end"],
     )
 
 
@@ -109,8 +105,7 @@ def most_followed(goal: Goal, lines: Sequence[str]) -> tuple[int, int]:
 
 @lru_cache(maxsize=65536)
 def _most_followed(goal: Goal, n_lines: int, words: tuple[str, ...], ended: bool) -> tuple[int, int]:
-    at_end = int(bool(words) and words[-1] == goal.end)
-    best = (_lengths(goal, n_lines, len(words)), _kept(goal, words, frozenset()) + at_end) if words else (0, 0)
+    best = (_lengths(goal, n_lines, len(words)), _kept(goal, words, ())) if words else (0, 0)
     if ended:
         return best
     for added, kept in enumerate(_kept_by_words(goal, words)):
@@ -127,32 +122,28 @@ def _lengths(goal: Goal, n_sentences: int, n_words: int) -> int:
 
 
 def _kept_by_words(goal: Goal, words: tuple[str, ...]) -> list[int]:
-    """Return the most instructions about words that can be followed by adding 0, 1, 2... asked-for words at the end."""
-    start = [goal.start] if goal.start and not words else []
-    candidates = [*start, *(word for word in goal.has if word not in words), *([goal.end] if goal.end else [])]
+    """Return the most of the other instructions that can be followed by adding 0, 1, 2... words that are asked for."""
+    first = [goal.start] if goal.start and not words else []
+    candidates = [*first, *(word for word in goal.has if word not in words)]
     return [
-        max(
-            _kept(goal, words, frozenset(placed)) + (goal.end is not None and goal.end in placed)
-            for placed in combinations(candidates, added)
-        )
-        for added in range(len(candidates) + 1)
+        max(_kept(goal, words, added) for added in combinations(candidates, count))
+        for count in range(len(candidates) + 1)
     ]
 
 
-def _kept(goal: Goal, words: tuple[str, ...], placed: frozenset[str]) -> int:
-    """Count the instructions about words, but the last one, that are followed once these words are placed in order."""
-    started = words[0] == goal.start if words else goal.start in placed
-    present = sum(word in words or word in placed for word in goal.has)
+def _kept(goal: Goal, words: tuple[str, ...], added: tuple[str, ...]) -> int:
+    """Count the other instructions that are followed once more words, all different, are added in their best order."""
+    started = words[0] == goal.start if words else goal.start in added
     return (
         (goal.start is not None and started)
-        + present
+        + sum(word in words or word in added for word in goal.has)
         + (goal.excludes is not None and goal.excludes not in words)
-        + (bool(goal.order) and _in_order(goal.order, words, placed))
+        + (bool(goal.order) and _in_order(goal.order, words, added))
     )
 
 
-def _in_order(order: tuple[str, ...], words: tuple[str, ...], placed: frozenset[str]) -> bool:
+def _in_order(order: tuple[str, ...], words: tuple[str, ...], added: tuple[str, ...]) -> bool:
     first, second = order
     if second in words:
         return first in words and words.index(first) < words.index(second)
-    return second in placed and (first in words or first in placed)
+    return second in added and (first in words or first in added)
