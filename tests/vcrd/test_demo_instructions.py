@@ -6,6 +6,7 @@ import json
 import random
 import re
 from itertools import chain, combinations, product
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from vcrd.domains.demo_instructions import generate_problems, pretraining_texts,
 from vcrd.domains.instruction_goals import FILLERS, WORDS, Goal, most_followed, read_goal, step_is_valid, write_goal
 from vcrd.records import Problem
 from vcrd.steps import segment
+from vcrd.tokenization import load_tokenizer, tokenizer_fingerprint
 from vcrd.verifiers.instruction_options import read_options
 from vcrd.verifiers.instructions import KINDS, InstructionsVerifier
 
@@ -210,6 +212,19 @@ def test_after_a_lost_goal_a_step_is_sound_that_loses_nothing_more(prefix: list[
     lines = [*prefix[:1], step]
     assert not step_is_valid(GOAL, lines[:0], lines[0])
     assert step_is_valid(GOAL, prefix, step) == sound
+
+
+def test_the_shipped_models_read_and_write_every_character() -> None:
+    folder = Path(__file__).parents[2] / "data/models/demo-instructions"
+    made = demo_instructions.build_tokenizer()
+    for role in ("student", "teacher"):
+        shipped = load_tokenizer(str(folder / role))
+        assert tokenizer_fingerprint(shipped) == tokenizer_fingerprint(made)
+    for prompt, text in pretraining_texts("student", 50, 6):
+        ids = made.encode(prompt + text)
+        assert len(ids) == len(prompt + text)
+        assert made.unk_token_id not in ids
+        assert made.decode(ids) == prompt + text
 
 
 def test_the_run_finds_the_oracle_by_the_name_of_the_source() -> None:
