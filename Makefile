@@ -59,7 +59,7 @@ bench: setup
 # The whole matrix in as many sittings as one likes: stop it and run it again. LIMIT=small is a taste of it.
 experiments: setup-demo
 	@test -e .git || dvc config --local core.no_scm true
-	HF_HUB_OFFLINE=1 dvc repro $(foreach domain,$(if $(LIMIT),demo-math,$(DOMAINS)),benchmarks/experiments/dvc.yaml:runs@$(or $(LIMIT),full)-$(domain))
+	HF_HUB_OFFLINE=1 dvc repro $(foreach domain,$(if $(LIMIT),demo-math,$(DOMAINS)),benchmarks/dvc.yaml:experiments@$(or $(LIMIT),full)-$(domain))
 	python -m benchmarks.experiments report --size $(or $(LIMIT),full)
 
 screenshots: setup

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
-RESAMPLES = 10_000
+RESAMPLES = 50_000
 _SEED = 0
 
 
@@ -26,21 +29,32 @@ class Interval:
     n: int
 
 
-def bootstrap(values_R: ArrayLike) -> Interval:
+def bootstrap(values_R: ArrayLike, resamples: int = RESAMPLES) -> Interval:
     """Return the mean of some runs' values, resampled over runs.
 
-    The smallest p is 1 / (resamples + 1): nothing is surer than the resamples are many.
+    Percentiles of few runs are too narrow, so that interval and p-value are widened as Student's t is against the
+    normal distribution (Hesterberg's expanded percentiles, arXiv 1411.5279): of ten runs they hold a normal mean in
+    93 % of cases instead of 90 %.
 
     >>> bootstrap([0.5, 0.5]).low
     0.5
     """
     values = np.asarray(values_R, float)
-    drawn_SR = np.random.default_rng(_SEED).integers(len(values), size=(RESAMPLES, len(values)))
-    means_S = values[drawn_SR].mean(axis=1)
-    low, high = np.quantile(means_S, [0.025, 0.975])
+    runs = len(values)
+    means_S = values[_drawn(runs, resamples)].mean(axis=1)
+    wider = np.sqrt(runs / max(runs - 1, 1))
+    tail = float(norm.cdf(wider * student_t.ppf(0.025, max(runs - 1, 1))))
+    low, high = np.quantile(means_S, [tail, 1 - tail])
     side = min((means_S <= 0).sum(), (means_S >= 0).sum())
-    p = min(1.0, 2 * (float(side) + 1) / (RESAMPLES + 1))
-    return Interval(float(values.mean()), float(low), float(high), p, len(values))
+    normal = norm.ppf(min(0.5, (float(side) + 1) / (resamples + 1)))
+    p = min(1.0, 2 * float(student_t.cdf(normal / wider, max(runs - 1, 1))))
+    return Interval(float(values.mean()), float(low), float(high), p, runs)
+
+
+@cache
+def _drawn(runs: int, resamples: int) -> NDArray[np.int64]:
+    """Return the runs [S, R] of every resample."""
+    return np.random.default_rng(_SEED).integers(runs, size=(resamples, runs))
 
 
 def paired(first: Mapping[tuple[int, int], float], second: Mapping[tuple[int, int], float]) -> NDArray[np.float64]:

@@ -61,7 +61,7 @@ def test_pairing_takes_away_what_the_seeds_do_to_all() -> None:
     assert margin.high - margin.low < 0.003 < lines[UNIFORM].accuracy.high - lines[UNIFORM].accuracy.low
     assert lines[DEFAULT].margin is None
     assert lines[ORACLE].p_holm is None
-    assert lines[UNIFORM].p_holm == pytest.approx(len(RIVALS) * 2 / 10_001)
+    assert 0 < lines[UNIFORM].p_holm < 0.05
 
 
 def test_all_claims_hold_where_all_is_well(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
