@@ -167,7 +167,8 @@ def fill_card(data: bytes) -> None:
     names = [*names, *[""] * 8][:8]
     repo, licence, source, model, revision, key, value, reason = names
     contents = _contents(source, licence, model, revision, {key: value, "prompts": {"template": value}}, reason)
-    facts = Facts(tables=_tables(), signal=SignalCounts(targets=Counter({reason: 1})), judged={})
+    rejects, signal = {"training": {reason: 1}}, SignalCounts(targets=Counter({reason: 1}))
+    facts = Facts(tables=_tables(), rejects=rejects, signal=signal, judged={})
     licences = licences_of(contents, None)
     card = make_card(contents, facts, repo, licences)
     DatasetCard(card, ignore_metadata_errors=False)

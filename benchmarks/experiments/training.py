@@ -22,9 +22,10 @@ from transformers import PrinterCallback, ProgressCallback
 from benchmarks.rivals.base import Lesson
 from vcrd.errors import ConfigError
 from vcrd.records import IGNORED
+from vcrd.rows import flat, list_lengths
 from vcrd.training.collator import DataCollatorForWeightedLanguageModeling
 from vcrd.training.config import WeightedSFTConfig
-from vcrd.training.dataset import TrainingDataset, flat, lengths_of
+from vcrd.training.dataset import TrainingDataset
 from vcrd.training.params import TrainParams
 from vcrd.training.trainer import WeightedSFTTrainer
 from vcrd.trees.support import prepare_for_trees
@@ -59,7 +60,7 @@ class EqualSteps(Dataset[pa.Table]):
             ConfigError: There is nothing to learn.
         """
         self._rows, self._size = lesson.rows, schooling.step_tokens
-        lengths = lengths_of(lesson.rows, "input_ids")
+        lengths = list_lengths(lesson.rows, "input_ids")
         taught = flat(lesson.rows, "labels") != IGNORED
         counts_N = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[taught], minlength=len(lengths))
         if not counts_N.sum():
