@@ -43,7 +43,7 @@ demo: setup-demo
 
 test: setup
 	scripts/system_packages.sh
-	HF_HUB_OFFLINE=1 pytest
+	HF_HUB_OFFLINE=1 pytest --numprocesses 2 --dist loadfile --durations 40
 
 check: setup
 	ruff check .
