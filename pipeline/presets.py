@@ -34,7 +34,11 @@ class Preset:
 
 
 def read_presets(folder: Path = PRESETS) -> dict[str, Preset]:
-    """Read all presets, by name."""
+    """Read all presets, by name.
+
+    Raises:
+        ConfigError: One is no YAML.
+    """
     return {path.stem: read_preset(path) for path in sorted(folder.glob("*.yaml"))}
 
 

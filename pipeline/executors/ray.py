@@ -139,7 +139,8 @@ class _Crew:
             self._deaths[shard] += 1
             if self._deaths[shard] < _MOST_DEATHS:
                 return _NOTHING
-            message = f"{shard} cost {_MOST_DEATHS} workers ({_short(error)}); finished shards are kept"
+            message = f"{shard} cost {_MOST_DEATHS} workers ({_short(error)}); finished shards are kept, run it again"
+            message += " with fewer run.workers or a smaller engine.batch_size if memory was short"
             raise VcrdError(message) from error
         self._deaths.pop(shard, None)
         return said

@@ -50,7 +50,11 @@ class Facts:
 
 
 def gather(contents: Contents) -> Facts:
-    """Read what is shared, some thousand rows at a time."""
+    """Read what is shared, some thousand rows at a time.
+
+    Raises:
+        SchemaError: A shard cannot be read.
+    """
     return Facts(
         tables=_tables_of(contents),
         rejects={name: manifest.rejects for name, manifest in contents.manifests.items() if manifest.rejects},

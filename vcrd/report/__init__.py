@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from vcrd.io.files import write_json, write_text
-from vcrd.report.findings import MAX_EXAMPLES, Findings, summarise_run, verdict
+from vcrd.report.findings import Findings, summarise_run, verdict
 from vcrd.report.gather import READS, gather_findings
-from vcrd.report.page import ESTIMATE_NAMES, render_page
-from vcrd.report.tables import MODEL_NAMES, PLOTS, write_tables
+from vcrd.report.page import render_page
+from vcrd.report.tables import PLOTS, write_tables
 from vcrd.report.text import as_text
 
 PAGE, SUMMARY = "report.html", "summary.json"
 
 __all__ = [
-    "ESTIMATE_NAMES",
-    "MAX_EXAMPLES",
-    "MODEL_NAMES",
     "PAGE",
     "PLOTS",
     "READS",

@@ -56,6 +56,10 @@ def count_tokens(folder: Callable[[str], Path]) -> list[StageTokens]:
 
     Args:
         folder: Where an artefact lies, by its name.
+
+    Raises:
+        ConfigError: An artefact has no shards.
+        SchemaError: One cannot be read.
     """
     sums: Counter[str] = Counter()
     for file in shard_files(folder(PROPOSALS.name)):
