@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from benchmarks.experiments import matrix, plan
+from benchmarks.experiments.digest import domain_digest
 from benchmarks.experiments.plan import plan_stage, planned_runs
 from benchmarks.experiments.problems import pool_problems
 from benchmarks.experiments.records import PLAN, PlannedRun, Run
@@ -25,7 +26,7 @@ from vcrd.domains import DOMAINS
 from vcrd.io.files import write_json
 from vcrd.io.parquet import read_rows
 
-SIZE = replace(SIZES["small"], noisy_seeds=(), distill_seeds=(1, 2), pretrain_seeds=(1, 2))
+SIZE = replace(SIZES["small"], noisy_seeds=(), distill_seeds=(1, 2))
 SETTINGS = load_settings(ROOT / "presets/demo-math.yaml", "stages")
 
 
@@ -74,7 +75,7 @@ def test_the_whole_matrix_is_methods_by_seeds() -> None:
 
 
 def test_pools_come_two_by_two_each_with_all_its_methods() -> None:
-    runs = planned_runs(SIZE, SETTINGS)
+    runs = planned_runs(replace(SIZE, pretrain_seeds=(1, 2)), SETTINGS)
     size = 2 * (len(METHODS) - len(NOISY))
     for start in range(0, len(runs), size):
         pools = [(run.pretrain_seed, run.distill_seed) for run in runs[start : start + size]]
@@ -116,9 +117,10 @@ def test_another_learning_rate_makes_the_runs_of_its_method_again(
 @pytest.mark.parametrize("change", [{"optimiser_steps": 61}, {"step_tokens": 9}, {"splits": {"train": 1, "test": 1}}])
 def test_another_size_makes_everything_again(tmp_path: Path, change: dict[str, Any]) -> None:
     made = Matrix(tmp_path)
-    made.run()
+    small = replace(SIZE, distill_seeds=(1,))
+    made.run(small)
     first = len(made.made)
-    made.run(replace(SIZE, **change))
+    made.run(replace(small, **change))
     assert len(made.made) == 2 * first
 
 
@@ -144,3 +146,15 @@ def test_every_domain_is_in_the_graph() -> None:
     graph = yaml.safe_load((ROOT / "benchmarks/dvc.yaml").read_text())["stages"]["experiments"]
     assert set(DOMAINS) <= set(graph["matrix"]["domain"])
     assert graph["matrix"]["size"] == ["full", "small"]
+
+
+def test_other_models_or_texts_are_another_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = domain_digest("demo-math")
+    domain = DOMAINS["demo-math"]
+    for changed in (replace(domain, seeds={"student": 8, "teacher": 9}), replace(domain, texts=domain.texts + 1)):
+        domain_digest.cache_clear()
+        monkeypatch.setitem(DOMAINS, "demo-math", changed)
+        assert domain_digest("demo-math") != before
+    monkeypatch.undo()
+    domain_digest.cache_clear()
+    assert domain_digest("demo-math") == before
