@@ -23,7 +23,7 @@ from vcrd.verifiers.code import CodeVerifier
 
 PROBLEMS = generate_problems(4, 200, seed=3)
 STATEMENTS = [f" r+={value}\n" for value in EFFECTS]
-UNREADABLE = " r+=a*\n"
+UNREADABLE = " r+=p*\n"
 ROLES = get_args(Role)
 
 
@@ -158,30 +158,31 @@ def test_the_oracle_is_what_brute_force_over_all_programs_finds(data: st.DataObj
 
 
 def test_behind_a_lost_goal_a_step_is_sound_where_it_adds_no_mistake() -> None:
-    prompt = "a times 3,b mod 5,c xor 9;f(1,14,4,19)=20"
-    lost = [HEADER, " r+=a//3\n"]
+    prompt = "p mul 3,q mod 5,s xor 9;f(1,14,4,19)=20"
+    lost = [HEADER, " r+=p//3\n"]
     assert not step_is_valid(prompt, lost[:1], lost[1])
-    assert step_is_valid(prompt, lost, " r+=b%5\n")
-    assert not step_is_valid(prompt, lost, " r+=b//5\n")
-    rest = [*lost, " r+=b%5\n", " r+=c^9\n"]
+    assert step_is_valid(prompt, lost, " r+=q%5\n")
+    assert not step_is_valid(prompt, lost, " r+=q//5\n")
+    rest = [*lost, " r+=q%5\n", " r+=s^9\n"]
     assert step_is_valid(prompt, rest, RETURN)
     assert not step_is_valid(prompt, rest[:-1], RETURN)
-    assert not step_is_valid(prompt, rest, " r+=a*3\n")
+    assert not step_is_valid(prompt, rest, " r+=p*3\n")
     assert not step_is_valid(prompt, [*rest, RETURN], RETURN)
 
 
 def test_behind_a_mistake_every_term_is_sound_but_once() -> None:
-    prompt = "a times 3,b mod 5,c xor 9;f(1,14,4,19)=20"
-    lost = [HEADER, UNREADABLE, " r+=b%5\n"]
-    assert not step_is_valid(prompt, lost, " r+=b%5\n")
-    assert step_is_valid(prompt, lost, " r+=a*3\n")
+    prompt = "p mul 3,q mod 5,s xor 9;f(1,14,4,19)=20"
+    lost = [HEADER, UNREADABLE, " r+=q%5\n"]
+    assert not step_is_valid(prompt, lost, " r+=q%5\n")
+    assert step_is_valid(prompt, lost, " r+=p*3\n")
 
 
 def test_another_way_to_write_a_value_is_sound() -> None:
-    prompt = "a mod 4,b times 3;f(1,14,4,19)=43"
-    assert step_is_valid(prompt, [HEADER], " r+=a&3\n")
-    assert step_is_valid(prompt, [HEADER, " r+=a&3\n"], " r+=b*3\n")
-    assert not step_is_valid(prompt, [HEADER, " r+=a&3\n"], " r+=a%4\n")
+    prompt = "p mod 4,q mul 3;f(1,14,4,19)=43"
+    assert step_is_valid(prompt, [HEADER], " r+=p&3\n")
+    assert step_is_valid(prompt, [HEADER, " r+=p&3\n"], " r+=q*3\n")
+    assert not step_is_valid(prompt, [HEADER, " r+=p&3\n"], " r+=p%4\n")
+    assert step_is_valid("p add 3,q add 5;f(1,14,4,19)=23", [HEADER, " r+=q+3\n"], " r+=p+5\n")
 
 
 @given(st.lists(st.sampled_from(sorted(EFFECTS)), max_size=4))

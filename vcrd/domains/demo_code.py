@@ -1,15 +1,17 @@
 """`demo-code`: a function that adds up what a few words and one input/output pair say, a term per line in any order.
 
-    a times 3,b mod 4,c xor 5,d over 2;f(1,6,9,5)=19
-    def f(a,b,c,d,r=0):
-     r+=d//2
-     r+=a*3
+    p mul 3,q mod 4,s xor 5,t div 2;f(7,1,8,18)=44
+    def f(p,q,s,t,r=0):
+     r+=t//2
+     r+=p*3
      ...
      return r
 
 A problem's reference is its tests, on more inputs than the prompt tells. Statements may come in any order, and some may
-be written in another way (`b%4`, `b&3`): more than one program passes. A word that is misread leaves valid Python,
-which no rule for free text objects to; only the tests do.
+be written in another way (`q%4` as `q&3`, `p+3` and `q+5` as `p+5` and `q+3`): more than one program passes. A word
+that is misread leaves valid Python, which no rule for free text objects to; only the tests do.
+
+All words have three letters, none of them a variable's: what small models learn to copy in a few hundred steps.
 """
 
 from __future__ import annotations
@@ -32,20 +34,20 @@ HEADER, RETURN = f"def f({','.join(VARIABLES)},r=0):\n", " return r"
 Term = tuple[str, str, int]
 Spot = tuple[str, int]
 
-_WORDS = {"times": "*", "mod": "%", "over": "//", "xor": "^", "and": "&", "or": "|"}
-_ALPHABET = "\n ()+,:;=*%/^&|0123456789abcdefimnorstuvx"
-_TERM = re.compile(r"([a-d]) ([a-z]+) (\d)(?=[,;])")
-_STATEMENT = re.compile(r" r\+=([a-d]\W{1,2}\d)\n")
+_WORDS = {"mul": "*", "mod": "%", "div": "//", "xor": "^", "and": "&", "add": "+"}
+_ALPHABET = "\n ()+,:;=*%/^&0123456789adefilmnopqrstuvx"
+_TERM = re.compile(r"([pqst]) ([a-z]+) (\d)(?=[,;])")
+_STATEMENT = re.compile(r" r\+=([pqst]\W{1,2}\d)\n")
 _RETURN = re.compile(r" return r\n?")
 _MISREAD_RATE = 0.7
 _SLIP_RATE = {"teacher": 0.03, "student": 0.05}
 
-_MISREAD_AS = {"times": "over", "mod": "over", "over": "mod", "xor": "or", "and": "xor", "or": "and"}
+_MISREAD_AS = {"mul": "add", "mod": "div", "div": "mod", "xor": "and", "and": "xor", "add": "mul"}
 _BLIND_SPOTS: dict[str, tuple[Spot, ...]] = {
-    "teacher": (("times", 4), ("mod", 7), ("over", 3), ("over", 8), ("xor", 6), ("and", 5), ("or", 2)),
+    "teacher": (("mul", 4), ("mod", 7), ("div", 3), ("div", 8), ("xor", 6), ("and", 5), ("add", 2)),
     "student": (
-        *(("times", 7), ("mod", 3), ("mod", 9), ("over", 2), ("over", 5)),
-        *(("xor", 3), ("xor", 8), ("and", 9), ("or", 4), ("or", 7)),
+        *(("mul", 7), ("mod", 3), ("mod", 9), ("div", 2), ("div", 5)),
+        *(("xor", 3), ("xor", 8), ("and", 9), ("add", 4), ("add", 7)),
     ),
 }
 
@@ -159,10 +161,10 @@ DOMAIN = DemoDomain(
         heads=4,
         intermediate_size=512,
         max_position=256,
-        steps=500,
+        steps=400,
         batch_size=32,
         learning_rate=3e-3,
     ),
-    texts=16_000,
+    texts=12_800,
     seeds={"student": 1, "teacher": 2},
 )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import combinations, combinations_with_replacement
 
-VARIABLES = "abcd"
+VARIABLES = "pqst"
 TEST_INPUTS = (
     (1, 14, 4, 19),
     (7, 1, 8, 18),
@@ -28,7 +28,7 @@ OPERATORS = {
     "//": int.__floordiv__,
     "^": int.__xor__,
     "&": int.__and__,
-    "|": int.__or__,
+    "+": int.__add__,
 }
 DIGITS = range(2, 10)
 _BITS = 16  # a sum on one input, or the difference of two, stays within 15
@@ -40,7 +40,7 @@ def _effect(variable: str, operator: str, digit: int) -> int:
 
 
 EFFECTS = {f"{v}{op}{digit}": _effect(v, op, digit) for v in VARIABLES for op in OPERATORS for digit in DIGITS}
-"""Of every statement, by its V; some are equal (`a%4`, `a&3`)."""
+"""Of every statement, by its V; some are equal (`p%4`, `p&3`)."""
 
 
 @cache
@@ -61,7 +61,7 @@ def _is_sum(goal: int, count: int) -> bool:
 def reaches(goal: int, least: int, most: int) -> bool:
     """Tell whether `least` to `most` statements can add up to `goal`.
 
-    >>> reaches(EFFECTS["a*3"] + EFFECTS["a*4"], 1, 1), reaches(EFFECTS["a*3"] + EFFECTS["b*4"], 1, 1)
+    >>> reaches(EFFECTS["p*3"] + EFFECTS["p*4"], 1, 1), reaches(EFFECTS["p*3"] + EFFECTS["q*4"], 1, 1)
     (True, False)
     """
     return any(_is_sum(goal, count) for count in range(least, most + 1))
