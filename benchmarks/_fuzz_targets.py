@@ -72,7 +72,7 @@ _WAITS = 10  # a machine that others use too gives a process a tenth of its time
 
 def _texts(*texts: str) -> list[bytes]:
     """Return texts for each way that a target has of reading them, and repeated ones for some."""
-    short = [bytes([how]) + text.encode() for text in texts for how in range(25)]
+    short = [bytes([how]) + text.encode() for text in texts for how in range(40)]
     return [*short, *(bytes([how]) + f"{text}{REPEATED}".encode() for how, text in enumerate(texts))]
 
 
@@ -114,6 +114,8 @@ _OPTIONS = {
     "end_phrase": "end",
     "capital_frequency": 1,
     "capital_relation": "at least",
+    "start_phrase": "Say",
+    "words": ["A", "b"],
 }
 _ANSWERS = (
     "Say: A b, and *x*.\n***\n<<T>> **two**\n******\n[one] X part",

@@ -17,8 +17,7 @@ from vcrd.verifiers.arithmetic import check_arithmetic, has_own_rules
 from vcrd.verifiers.base import ABSTAIN, INVALID, VALID, Verdict
 from vcrd.verifiers.code import CodeVerifier, extract_code, read_program
 from vcrd.verifiers.expressions import calculates, evaluate, leading, plain, readings, trailing
-from vcrd.verifiers.instruction_rules import RULES
-from vcrd.verifiers.instructions import InstructionsVerifier, check_instructions
+from vcrd.verifiers.instructions import KINDS, InstructionsVerifier, check_instructions
 from vcrd.verifiers.math import MathVerifier
 
 MOST_CHARACTERS = 10_000
@@ -121,7 +120,7 @@ def judge_instructions(data: bytes) -> None:
     """Judge a response by one kind of instruction with options of any kind, and by a reference that is any text."""
     how, text = text_of(data)
     options, response = split_text(text)
-    name = sorted(RULES)[how % len(RULES)]
+    name = sorted(KINDS)[how % len(KINDS)]
     reference = _reference(name, options) or options
     asked = problem("instructions", reference)
     judge = InstructionsVerifier()
@@ -140,5 +139,5 @@ def _reference(name: str, options: str) -> str | None:
         return None
     if not isinstance(given, dict) or "kwargs" in given:
         return None
-    kept = {key: value for key, value in given.items() if key in RULES[name].options}
+    kept = {key: value for key, value in given.items() if key in KINDS[name].options}
     return json.dumps({"instruction_id_list": [name], "kwargs": [kept]})

@@ -27,7 +27,7 @@ class Outer:
 GOOD = {
     "preset": "p",
     "seed": 1,
-    "run": {"num_shards": 2, "workers": 1, "max_reject_share": 0.1},
+    "run": {"num_shards": 2, "workers": 1, "executor": "local", "max_reject_share": 0.1},
     "outer": {"mode": "fast", "inner": {"share": 0.5, "names": ["a"]}, "limit": None},
 }
 
