@@ -40,6 +40,7 @@ from vcrd.io.parquet import read_table, shard_files
 
 _CHAIN = "tests/stages/test_chain.py::test_a_second_repro_runs_nothing"
 _TIMES = "tests/stages/test_chain.py::test_the_figures_and_the_times_are_shown_for_scripts_too"
+_MATRIX = "tests/benchmarks/test_matrix.py::test_what_is_finished_is_not_made_again"
 NOT_RUN = {
     "make demo": ("minutes, and it installs; the chain is run by the test", _CHAIN),
     "dvc repro": ("minutes", _CHAIN),
@@ -66,6 +67,20 @@ NOT_RUN = {
     "vllm serve ...": (
         "a model of 72 billion parameters",
         "tests/pipeline/test_server.py::TestServer::test_greedy_tokens_candidates_and_tails_agree",
+    ),
+    "make experiments": ("hours", _MATRIX),
+    "make experiments LIMIT=small": ("minutes", _MATRIX),
+    "python -m benchmarks.experiments tune ...": (
+        "hours",
+        "tests/benchmarks/test_quality.py::test_a_learning_rate_is_chosen_by_the_development_set",
+    ),
+    "python -m benchmarks.experiments report": (
+        "needs runs",
+        "tests/benchmarks/test_quality.py::test_the_table_takes_the_place_of_the_one_before",
+    ),
+    "python -m benchmarks.quality": (
+        "needs runs",
+        "tests/benchmarks/test_quality.py::test_all_claims_hold_where_all_is_well",
     ),
     "swift sft ...": ("not installed", "tests/vcrd/test_export_formats.py::test_ms_swift_gets_a_scale_for_each_token"),
     "USE_V1=1 llamafactory-cli sft sft.yaml": (
