@@ -77,9 +77,9 @@ def test_what_is_named_badly_in_a_run_stays_text_in_its_card(user: User, tmp_pat
     changed = {"name": name, "weights_fingerprint": "`|<script>"}
     rewrite(shard_files(run / "models")[0], lambda rows: [{**row, **changed} for row in rows])
     mend_manifest(run / "models")
-    manifest = json.loads((run / "training" / "_manifest.json").read_text())
-    manifest["provenance"]["params"]["prompts"] = "Write:\n\n```python\n\n</details>\n"
-    (run / "training" / "_manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    manifest = read_manifest(run / "training")
+    params = {**manifest.provenance["params"], "prompts": "Write:\n\n```python\n\n</details>\n"}
+    write_manifest(run / "training", replace(manifest, provenance={**manifest.provenance, "params": params}))
     card = DatasetCard(user.check("card", run)).text
     assert f"student = {json.dumps(name)}\n" in card
     assert card.count("\n````yaml\n") == card.count("\n````\n") == 1

@@ -14,6 +14,7 @@ from tests.vcrd.made_run import make_run, mend_manifest, rewrite
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.hub import collect
 from vcrd.hub.index import CARD, INDEX
+from vcrd.io.files import read_json, sealed, write_json
 from vcrd.io.parquet import read_schema, shard_files
 
 REPO = "org/made"
@@ -134,12 +135,14 @@ def test_every_table_is_validated_before_anything_is_sent(hub: Hub, user: User, 
 
 def test_an_older_schema_and_a_forged_manifest_are_not_pushed(hub: Hub, user: User, small_run: Path) -> None:
     shard = shard_files(small_run / "validity")[0]
-    before = shard.read_bytes(), (small_run / "validity/_manifest.json").read_bytes()
+    manifest = small_run / "validity/_manifest.json"
+    before = shard.read_bytes(), read_json(manifest)
     rewrite(shard, lambda rows: rows, columns=read_schema(shard).names[:-1])
     mend_manifest(small_run / "validity")
     assert user.vcrd("push", small_run, REPO).rc == 3
     shard.write_bytes(before[0])
-    (small_run / "validity/_manifest.json").write_bytes(before[1].replace(b'"rejects": {}', b'"rejects": {"x": 1}', 1))
+    del before[1]["sha256"]
+    write_json(manifest, sealed({**before[1], "rejects": {"x": 1}}))
     done = user.vcrd("push", small_run, REPO)
     assert (done.rc, "validity is bad" in done.out) == (3, True), done.out
     assert not hub.requests
