@@ -11,7 +11,7 @@ from benchmarks.experiments.records import PLAN, PlannedRun
 from benchmarks.experiments.sizes import Size
 from benchmarks.rivals import METHODS, NOISY, ORACLE
 from pipeline.params import Settings
-from pipeline.shards import shard_file, write_shards
+from pipeline.shards import write_shards
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.io.files import read_json
 from vcrd.training.params import TrainParams
@@ -26,19 +26,26 @@ def tuned_file(domain: str) -> Path:
 
 
 def planned_runs(size: Size, settings: Settings) -> list[PlannedRun]:
-    """List the runs of a domain."""
+    """List the runs of a domain in the order in which they are made.
+
+    That is the order of their shards' names: by distillation seed, method and pre-training seed, so that each of two
+    workers has a pool. A name is the run's own, so that another method or seed makes no other run again.
+    """
     domain = settings.preset
     usual = settings.get(TrainParams).learning_rate
     tuned = read_json(tuned_file(domain))["learning_rates"] if tuned_file(domain).is_file() else {}
-    pools = [(pretrain, distill) for distill in size.distill_seeds for pretrain in size.pretrain_seeds]
     runs: list[PlannedRun] = []
-    for first in range(0, len(pools), WORKERS):
-        for name in METHODS:
-            rate = tuned.get(ORACLE if name in NOISY else name, usual)
-            for pretrain, distill in pools[first : first + WORKERS]:
-                if name not in NOISY or distill in size.noisy_seeds:
-                    runs += _with_rates(domain, name, pretrain, distill, size.learning_rates or (rate,))
-    return runs
+    for name in METHODS:
+        rate = tuned.get(ORACLE if name in NOISY else name, usual)
+        for distill in size.noisy_seeds if name in NOISY else size.distill_seeds:
+            for pretrain in size.pretrain_seeds:
+                runs += _with_rates(domain, name, pretrain, distill, size.learning_rates or (rate,))
+    return sorted(runs, key=shard_name)
+
+
+def shard_name(run: PlannedRun) -> str:
+    """Return the name of a run's shard."""
+    return run.run_id.partition("/")[2].replace("/", "-") + ".parquet"
 
 
 def _with_rates(
@@ -46,7 +53,7 @@ def _with_rates(
 ) -> Iterator[PlannedRun]:
     for rate in rates:
         yield PlannedRun(
-            run_id=f"{domain}/{method}/p{pretrain}/d{distill}" + (f"/{rate:g}" if len(rates) > 1 else ""),
+            run_id=f"{domain}/d{distill}/{method}/p{pretrain}" + (f"/{rate:g}" if len(rates) > 1 else ""),
             domain=domain,
             method=method,
             pretrain_seed=pretrain,
@@ -62,7 +69,7 @@ def _facts(context: Context, size: Size) -> dict[str, Any]:
 
 def _build(context: Context, out: Path, size: Size) -> WholeResult:
     runs = planned_runs(size, context.settings)
-    return write_shards(out, PLAN, ((shard_file(index), [run], ()) for index, run in enumerate(runs)), len(runs))
+    return write_shards(out, PLAN, ((shard_name(run), [run], ()) for run in runs), len(runs))
 
 
 def plan_stage(size: Size) -> WholeStage:
