@@ -24,6 +24,7 @@ from vcrd.domains.demo_math import build_tokenizer
 from vcrd.examples import SignalCounts
 from vcrd.export import TARGETS
 from vcrd.export.rows import read_shard, sound_rows
+from vcrd.export.run import check_vocabulary
 from vcrd.hub.card import make_card
 from vcrd.hub.contents import Contents
 from vcrd.hub.facts import Facts, TableFacts
@@ -68,6 +69,8 @@ def export_rows(data: bytes) -> None:
     kept, rejects = sound_rows(table)
     folder = scratch() / "exported"
     folder.mkdir(exist_ok=True)
+    if TARGETS[to].needs_tokenizer and kept.num_rows:
+        check_vocabulary(kept, len(_tokenizer()), folder)
     writer = TARGETS[to].open(folder, ["part-00000"], _tokenizer())
     rejects += writer.add(kept, "part-00000")
     writer.close()

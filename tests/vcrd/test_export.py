@@ -82,6 +82,11 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
         run(tmp_path, "ms-swift", [ROWS[0] | {"input_ids": [99, *ROWS[0]["input_ids"][1:]]}])
 
 
+def test_an_id_below_zero_is_of_no_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="column input_ids: has the token id -1"):
+        run(tmp_path, "llama-factory", [ROWS[0] | {"input_ids": [-1, *ROWS[0]["input_ids"][1:]]}])
+
+
 def test_the_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
     output, _ = run(tmp_path, "trl", ROWS)
     before = {path.name: path.read_bytes() for path in output.iterdir()}

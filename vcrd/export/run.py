@@ -105,7 +105,7 @@ def _write_shards(files: Sequence[Path], writer: Writer, tokenizer: Any) -> tupl
             rows += table.num_rows
             table, bad = sound_rows(table)
             if tokenizer is not None and table.num_rows:
-                _check_vocabulary(table, len(tokenizer), file)
+                check_vocabulary(table, len(tokenizer), file)
             rejects += [*bad, *writer.add(table, file.stem)]
             progress.advance(1)
     writer.close()
@@ -135,8 +135,17 @@ def _load_tokenizer(to: str, target: Target, name: str | None) -> Any:
     return load_tokenizer(name)
 
 
-def _check_vocabulary(table: pa.Table, size: int, file: Path) -> None:
-    largest = int(TokenView(table).ids_T.max())
+def check_vocabulary(table: pa.Table, size: int, file: Path) -> None:
+    """Refuse token ids that a tokenizer of `size` ids has not.
+
+    Raises:
+        ConfigError: An id is too large: the tokenizer is another.
+        SchemaError: An id is below 0, which no tokenizer has.
+    """
+    ids_T = TokenView(table).ids_T
+    smallest, largest = int(ids_T.min()), int(ids_T.max())
+    if smallest < 0:
+        raise SchemaError(f"has the token id {smallest}; see: vcrd validate", file=file, column="input_ids")
     if largest >= size:
         raise ConfigError(f"{file} has the token id {largest}, the tokenizer has {size} ids; give the student's own")
 
