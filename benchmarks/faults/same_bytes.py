@@ -59,12 +59,17 @@ def _killed(demo: Demo, stage: str, after: int) -> bool:
     def committed() -> int:
         return len(list(scratch.glob("part-*.json")))
 
+    def workers() -> list[psutil.Process]:
+        # Beside them there is what tracks their semaphores, and a verifier's process.
+        return [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+
     def kill() -> None:
-        while not over.is_set() and (committed() < wanted or not psutil.Process().children()):
+        while not over.is_set():
+            if committed() >= wanted and (found := workers()):
+                for process in found:
+                    process.kill()
+                return
             time.sleep(0.02)
-        for process in psutil.Process().children():
-            if not over.is_set() and "spawn_main" in " ".join(process.cmdline()):
-                process.kill()
 
     wanted = committed() + after
     thread = threading.Thread(target=kill)
