@@ -60,7 +60,8 @@ def _accuracy(axes: Any, accuracies: Any, tokens: Any, *, first: bool) -> None:
     for place, name in enumerate(names):
         found = bootstrap(list(accuracies[name].values()))
         axes.barh(place, found.mean, color=_colour(name), alpha=1.0 if name == DEFAULT else 0.6)
-        axes.plot([found.low, found.high], [place, place], color="black", linewidth=1.2)
+        if found.n > 1:
+            axes.plot([found.low, found.high], [place, place], color="black", linewidth=1.2)
     axes.set_yticks(
         range(len(names)), [METHODS[name].title for name in names] if first else [""] * len(names), fontsize=7
     )
@@ -85,7 +86,8 @@ def _noise(axes: Any, accuracies: Any, tokens: Any, *, first: bool) -> None:
     found = {name: bootstrap([accuracies[name][each] for each in sorted(seeds)]) for name in rates}
     axes.plot(list(rates.values()), [found[name].mean for name in rates], "o-", color=_OURS, label="vcrd")
     low, high = ([getattr(found[name], end) for name in rates] for end in ("low", "high"))
-    axes.fill_between(list(rates.values()), low, high, color=_OURS, alpha=0.2)
+    if len(seeds) > 1:
+        axes.fill_between(list(rates.values()), low, high, color=_OURS, alpha=0.2)
     for name, style in ((UNIFORM, ":"), (DEFAULT, "--")):
         mean = np.mean([accuracies[name][each] for each in sorted(seeds & set(accuracies.get(name, {})))])
         axes.axhline(mean, linestyle=style, color="black", linewidth=1, label=METHODS[name].title)

@@ -77,7 +77,7 @@ def markdown(runs: Sequence[Run], domains: Sequence[str]) -> str:
 
 def _domain(domain: str, lines: Sequence[Line]) -> list[str]:
     runs = min(line.accuracy.n for line in lines)
-    head = f"`{domain}`, {runs} runs" if runs == max(line.accuracy.n for line in lines) else f"`{domain}`"
+    head = f"`{domain}`, n {runs}" if runs == max(line.accuracy.n for line in lines) else f"`{domain}`"
     rows = [
         f"| {head} | accuracy | sound steps | tokens generated | default minus it | p (Holm) |",
         "|---|---|---|---|---|---|",
@@ -96,6 +96,8 @@ def _domain(domain: str, lines: Sequence[Line]) -> list[str]:
 def _shown(interval: Interval | None, form: str) -> str:
     if interval is None:
         return ""
+    if interval.n < 2:
+        return f"{interval.mean:{form}}"
     return f"{interval.mean:{form}} ({interval.low:{form}} to {interval.high:{form}})"
 
 

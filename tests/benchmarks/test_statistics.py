@@ -40,6 +40,11 @@ def test_equal_runs_leave_no_doubt_but_that_of_the_resamples() -> None:
     assert 0 < found.p < 0.004, "what eleven rivals can be corrected for"
 
 
+def test_one_run_tells_nothing() -> None:
+    found = bootstrap([0.25])
+    assert (found.mean, found.low, found.high, found.p) == (0.25, -1.0, 1.0, 1.0)
+
+
 def test_no_difference_is_no_evidence() -> None:
     assert bootstrap([0.0] * 10).p == 1.0
 
