@@ -14,6 +14,7 @@ from tests.workspace import ROOT
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.hub.contents import collect
 from vcrd.hub.index import INDEX, Entry, check_folder
+from vcrd.io.files import sealed
 from vcrd.io.manifest import MANIFEST_NAME
 from vcrd.io.sources import read_card, read_hub_rows
 from vcrd.models import ModelParams, RoleParams, locate
@@ -65,7 +66,7 @@ def _with_manifest(tree: dict, name: str) -> None:
     where = f"training/{MANIFEST_NAME}"
     manifest = json.loads(tree[where][1])
     manifest["files"][0]["file"] = name
-    data = json.dumps(manifest).encode()
+    data = json.dumps(sealed({key: value for key, value in manifest.items() if key != "sha256"})).encode()
     index = json.loads(tree[INDEX][1])
     index["files"][where] = {"sha256": Entry.of(data).sha256, "size": len(data)}
     tree[where] = ("regular", data)
