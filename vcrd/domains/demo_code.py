@@ -1,6 +1,6 @@
 """`demo-code`: a function that adds up what a few words and one input/output pair say, a term per line in any order.
 
-    p mul 3,q mod 4,s xor 5,t div 2;f(7,1,8,18)=44
+    mul p 3,mod q 4,xor s 5,div t 2;f(7,1,8,18)=44
     def f(p,q,s,t,r=0):
      r+=t//2
      r+=p*3
@@ -11,7 +11,7 @@ A problem's reference is its tests, on more inputs than the prompt tells. Statem
 be written in another way (`q%4` as `q&3`, `p+3` and `q+5` as `p+5` and `q+3`): more than one program passes. A word
 that is misread leaves valid Python, which no rule for free text objects to; only the tests do.
 
-All words have three letters, none of them a variable's: what small models learn to copy in a few hundred steps.
+All words have three letters, none of them a variable's: that is quickly learnt by a small model.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Spot = tuple[str, int]
 
 _WORDS = {"mul": "*", "mod": "%", "div": "//", "xor": "^", "and": "&", "add": "+"}
 _ALPHABET = "\n ()+,:;=*%/^&0123456789adefilmnopqrstuvx"
-_TERM = re.compile(r"([pqst]) ([a-z]+) (\d)(?=[,;])")
+_TERM = re.compile(r"([a-z]+) ([pqst]) (\d)(?=[,;])")
 _STATEMENT = re.compile(r" r\+=([pqst]\W{1,2}\d)\n")
 _RETURN = re.compile(r" return r\n?")
 _MISREAD_RATE = 0.7
@@ -66,7 +66,7 @@ def generate_problems(n_terms: int, count: int, seed: int) -> list[tuple[str, st
         terms = [(variable, rng.choice(list(_WORDS)), rng.choice(DIGITS)) for variable in VARIABLES[:n_terms]]
         if reaches(_goal(terms), 0, n_terms - 1):
             continue
-        words = ",".join(f"{variable} {word} {digit}" for variable, word, digit in terms)
+        words = ",".join(f"{word} {variable} {digit}" for variable, word, digit in terms)
         calls = [(f"f({','.join(map(str, inputs))})", _value(terms, inputs)) for inputs in TEST_INPUTS]
         tests = "".join(f"assert {call}=={value}\n" for call, value in calls)
         call, value = rng.choice(calls)
@@ -123,7 +123,7 @@ def _effect(line: str) -> int | None:
 
 
 def _terms(prompt: str) -> list[Term]:
-    return [(variable, word, int(digit)) for variable, word, digit in _TERM.findall(prompt) if word in _WORDS]
+    return [(variable, word, int(digit)) for word, variable, digit in _TERM.findall(prompt) if word in _WORDS]
 
 
 def _goal(terms: Sequence[Term]) -> int:
@@ -161,10 +161,10 @@ DOMAIN = DemoDomain(
         heads=4,
         intermediate_size=512,
         max_position=256,
-        steps=400,
-        batch_size=32,
+        steps=700,
+        batch_size=64,
         learning_rate=3e-3,
     ),
-    texts=12_800,
+    texts=40_000,
     seeds={"student": 1, "teacher": 2},
 )
