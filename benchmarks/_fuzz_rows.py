@@ -20,7 +20,7 @@ import yaml
 
 from benchmarks._fuzz_data import scratch
 from benchmarks._fuzz_text import holds, text_of
-from vcrd.domains.demo_math import build_tokenizer
+from vcrd.domains.demo_math import DOMAIN
 from vcrd.examples import SignalCounts
 from vcrd.export import TARGETS
 from vcrd.export.rows import read_shard, sound_rows
@@ -124,7 +124,7 @@ def _fitting(value: Any, kind: pa.DataType) -> Any:
 
 @cache
 def _tokenizer() -> Any:
-    return build_tokenizer()
+    return DOMAIN.build_tokenizer()
 
 
 def packed_signal() -> bytes:

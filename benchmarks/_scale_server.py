@@ -13,7 +13,7 @@ from pipeline.engines.base import ModelRef
 from pipeline.engines.http import Patience
 from pipeline.engines.server import ServerEngine
 from tests.pipeline.tiny_models import PARAMS
-from vcrd.domains.demo_math import build_tokenizer, generate_problems
+from vcrd.domains.demo_math import DOMAIN, generate_problems
 from vcrd.requests import GenerateRequest, Generation, Sampling
 
 REQUESTS, SHARE, SEED = 1000, 0.1, 3
@@ -22,7 +22,7 @@ MODEL = str(ROOT / "data/models/demo-math/teacher")
 
 def faults() -> bool:
     """Ask for greedy answers through faults; compare with the engine in this process."""
-    tokenizer = build_tokenizer()
+    tokenizer = DOMAIN.build_tokenizer()
     wanted = [
         GenerateRequest(
             id=f"r{index}",

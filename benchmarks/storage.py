@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks._qwen import small_qwen
 from benchmarks.claims import ROOT, claim, seconds
-from vcrd.domains.demo_math import build_tokenizer, pretraining_texts
+from vcrd.domains.demo_math import DOMAIN
 from vcrd.io.parquet import read_table, write_table
 from vcrd.losses import fused_weighted_loss
 from vcrd.records import TRAINING
@@ -81,8 +81,8 @@ def synthetic(rng: np.random.Generator, tokens: int, ranks: int, noise: float) -
 
 def demo(seed: int) -> tuple[Pair, int]:
     """Return what the demo's student and teacher make of texts of their domain, and their vocabulary size."""
-    tokenizer = build_tokenizer()
-    rows = [tokenizer.encode(prompt + text) for prompt, text in pretraining_texts("teacher", DEMO_TEXTS, seed)]
+    tokenizer = DOMAIN.build_tokenizer()
+    rows = [tokenizer.encode(prompt + text) for prompt, text in DOMAIN.pretraining_texts("teacher", DEMO_TEXTS, seed)]
     logits: list[Floats] = []
     for role in ("teacher", "student"):
         model = AutoModelForCausalLM.from_pretrained(ROOT / "data/models/demo-math" / role).eval()

@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 
 from benchmarks._qwen import small_qwen
 from benchmarks.claims import claim
-from vcrd.domains.demo_math import build_tokenizer
+from vcrd.domains.demo_math import DOMAIN
 from vcrd.io.parquet import table_from_rows, write_table
 from vcrd.records import TRAINING
 from vcrd.training.config import WeightedSFTConfig
@@ -98,7 +98,7 @@ def main() -> bool:
     logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as place:
         _write_rows(Path(place))
-        trainers = _trainers(Path(place), build_tokenizer())
+        trainers = _trainers(Path(place), DOMAIN.build_tokenizer())
         rounds = []
         for _ in range(ROUNDS):
             took = {}

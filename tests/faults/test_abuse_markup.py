@@ -13,7 +13,7 @@ from tests.vcrd.factories import problem
 from tests.vcrd.inspect_pages import make_page
 from tests.vcrd.made_run import make_run, mend_manifest, rewrite
 from tests.vcrd.report_findings import make_findings
-from vcrd.domains.demo_math import build_tokenizer
+from vcrd.domains.demo_math import DOMAIN
 from vcrd.hub.card import make_card
 from vcrd.hub.contents import collect
 from vcrd.hub.facts import gather
@@ -124,7 +124,7 @@ def test_a_problem_is_put_into_the_template_once_as_it_is(text: str) -> None:
 
 
 def test_a_problem_is_data_to_a_chat_template() -> None:
-    tokenizer = build_tokenizer()
+    tokenizer = DOMAIN.build_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
     turns = [{"role": "user", "content": "{{ 7*7 }}{% raw %}"}]
     assert tokenizer.apply_chat_template(turns, tokenize=False) == "[user]{{ 7*7 }}{% raw %}"

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.engines import EngineParams, load_engine
 from tests.workspace import ROOT
-from vcrd.domains.demo_math import build_tokenizer, generate_problems, sample_solution
+from vcrd.domains.demo_math import DOMAIN, generate_problems, sample_solution
 from vcrd.errors import ConfigError
 from vcrd.metrics import auroc
 from vcrd.models import PretrainParams, describe_model
@@ -20,7 +20,7 @@ from vcrd.training.pretrain import bpe_tokenizer, pretrain
 from vcrd.training.prm import train_prm
 
 TEACHER = str(ROOT / "data/models/demo-math/teacher")
-TOKENIZER = build_tokenizer()
+TOKENIZER = DOMAIN.build_tokenizer()
 PARAMS = PrmTrainParams(
     base="teacher", stepwise=None, epochs=3, learning_rate=1e-3, batch_size=16, min_labels=2, threads=1
 )

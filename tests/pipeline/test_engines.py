@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 from pipeline.engines import EngineParams, load_engine
 from pipeline.engines.sampling import choose, top_candidates
 from tests.workspace import ROOT
-from vcrd.domains.demo_math import build_tokenizer, generate_problems
+from vcrd.domains.demo_math import DOMAIN, generate_problems
 from vcrd.errors import ConfigError
 from vcrd.requests import ClassifyRequest, Failure, GenerateRequest, Generation, Sampling, ScoreRequest, derive_seed
 
@@ -29,7 +29,7 @@ PARAMS = EngineParams(
     tensor_parallel_size=1,
     kv_cache_gib=1,
 )
-TOKENIZER = build_tokenizer()
+TOKENIZER = DOMAIN.build_tokenizer()
 PROMPTS = [TOKENIZER.encode(prompt + "\n") for terms in (3, 4) for prompt, _ in generate_problems(terms, 12, terms)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vcrd.domains.demo_math import build_tokenizer
+from vcrd.domains.demo_math import DOMAIN
 from vcrd.records import Evidence, Problem, Rollout, StepProposal, Validity
 from vcrd.reliability import LabelledTable, ReliabilityModel, ReliabilityParams, fit_reliability, tabulate
 from vcrd.requests import GenerateRequest, Generation, Sampling
@@ -15,7 +15,7 @@ from vcrd.rollouts import read_rollouts
 from vcrd.tokenization import decoder
 from vcrd.verifiers.domain import DomainVerifier, VerifierParams
 
-TOKENIZER = build_tokenizer()
+TOKENIZER = DOMAIN.build_tokenizer()
 DECODE = decoder(TOKENIZER)
 VERIFIER = DomainVerifier(VerifierParams(modulus=10))
 PROMPT = "a=1+2 b=3*4 ?"

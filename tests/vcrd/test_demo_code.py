@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vcrd.domains import demo_code
 from vcrd.domains.base import Role
-from vcrd.domains.demo_code import HEADER, RETURN, generate_problems, pretraining_texts, sample_solution, step_is_valid
+from vcrd.domains.demo_code import DOMAIN, HEADER, RETURN, generate_problems, sample_solution, step_is_valid
 from vcrd.domains.demo_code_search import EFFECTS, TEST_INPUTS, reaches
 from vcrd.errors import ConfigError
 from vcrd.records import Problem
@@ -92,8 +92,8 @@ def test_more_terms_than_variables_are_refused(n_terms: int) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_texts_have_the_tokens_and_the_steps_of_the_domain(role: Role) -> None:
-    tokenizer = demo_code.build_tokenizer()
-    for prompt, solution in pretraining_texts(role, 100, seed=1):
+    tokenizer = DOMAIN.build_tokenizer()
+    for prompt, solution in DOMAIN.pretraining_texts(role, 100, seed=1):
         assert tokenizer.decode(tokenizer.encode(prompt + solution)) == prompt + solution
         assert tokenizer.unk_token_id not in tokenizer.encode(prompt + solution)
         assert len(solution) <= 90

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.vcrd.factories import problem
 from vcrd.domains import demo_instructions, oracle_for
 from vcrd.domains.base import Role
-from vcrd.domains.demo_instructions import generate_problems, pretraining_texts, reference, sample_text
+from vcrd.domains.demo_instructions import DOMAIN, generate_problems, reference, sample_text
 from vcrd.domains.instruction_goals import FILLERS, WORDS, Goal, most_followed, read_goal, step_is_valid, write_goal
 from vcrd.records import Problem
 from vcrd.steps import segment
@@ -133,7 +133,7 @@ def test_an_instruction_asks_for_the_same_text_in_the_prompt_and_in_the_referenc
 def test_what_a_role_is_blind_to_loses_the_goal_where_there_is_no_room(role: Role) -> None:
     spots = demo_instructions.BLIND_SPOTS[role]
     wrong = 0
-    for prompt, text in pretraining_texts(role, 300, 3):
+    for prompt, text in DOMAIN.pretraining_texts(role, 300, 3):
         prompt, goal = prompt.rstrip("\n"), read_goal(prompt.rstrip("\n"))
         steps = steps_of(text)
         sound = [step_is_valid(prompt, steps[:index], step) for index, step in enumerate(steps)]
@@ -157,7 +157,7 @@ def test_the_roles_are_blind_to_different_words() -> None:
 
 def test_rules_see_few_of_the_mistakes_where_they_happen() -> None:
     verifier, seen, wrong = InstructionsVerifier(), 0, 0
-    for prompt, text in pretraining_texts("student", 300, 4):
+    for prompt, text in DOMAIN.pretraining_texts("student", 300, 4):
         prompt, steps = prompt.rstrip("\n"), steps_of(text)
         asked = as_problem(prompt, reference(read_goal(prompt)))
         lost = False
@@ -216,11 +216,11 @@ def test_after_a_lost_goal_a_step_is_sound_that_loses_nothing_more(prefix: list[
 
 def test_the_shipped_models_read_and_write_every_character() -> None:
     folder = Path(__file__).parents[2] / "data/models/demo-instructions"
-    made = demo_instructions.build_tokenizer()
+    made = DOMAIN.build_tokenizer()
     for role in ("student", "teacher"):
         shipped = load_tokenizer(str(folder / role))
         assert tokenizer_fingerprint(shipped) == tokenizer_fingerprint(made)
-    for prompt, text in pretraining_texts("student", 50, 6):
+    for prompt, text in DOMAIN.pretraining_texts("student", 50, 6):
         ids = made.encode(prompt + text)
         assert len(ids) == len(prompt + text)
         assert made.unk_token_id not in ids

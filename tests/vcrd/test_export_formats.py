@@ -30,7 +30,7 @@ from tests.vcrd.exports import (
 )
 from tests.vcrd.test_cli import lines
 from tests.vcrd.training_rows import TEACHER, TOKENIZER, training_row
-from vcrd.domains.demo_math import build_tokenizer
+from vcrd.domains.demo_math import DOMAIN
 from vcrd.errors import SchemaError
 from vcrd.export import TARGETS
 
@@ -68,7 +68,7 @@ def test_ms_swift_gets_a_scale_for_each_token(tmp_path: Path) -> None:
 
 
 def test_ms_swift_puts_the_tokenizers_first_token_in_front_once(tmp_path: Path) -> None:
-    bos = build_tokenizer()
+    bos = DOMAIN.build_tokenizer()
     bos.backend_tokenizer.post_processor = TemplateProcessing(single="<unk> $A", special_tokens=[("<unk>", 2)])
     bos.save_pretrained(tmp_path / "bos")
     framed = {

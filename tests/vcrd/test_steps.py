@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcrd.domains.demo_math import build_tokenizer
+from vcrd.domains.demo_math import DOMAIN
 from vcrd.steps import Unit, cut_steps, detect_unit, first_step, segment, unit_for
 from vcrd.tokenization import decoder, token_char_ends
 from vcrd.training.pretrain import bpe_tokenizer
@@ -279,7 +279,7 @@ _TOKENIZER = bpe_tokenizer(SAMPLES * 20, 320)
 
 
 def test_a_proposal_is_trimmed_to_its_first_step_on_ids() -> None:
-    tokenizer = build_tokenizer()
+    tokenizer = DOMAIN.build_tokenizer()
     ids = tokenizer.encode("a 1+2=3 3+0=3\nb 1+1=2 2+3=5\n")
     found = first_step(ids, decoder(tokenizer), ended=True, unit="line")
     assert found == (ids[:14], "a 1+2=3 3+0=3\n")

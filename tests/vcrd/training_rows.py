@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from vcrd.domains.demo_math import build_tokenizer, generate_problems, sample_solution
+from vcrd.domains.demo_math import DOMAIN, generate_problems, sample_solution
 from vcrd.io.parquet import table_from_rows, write_table
 from vcrd.records import TRAINING
 
-TOKENIZER = build_tokenizer()
+TOKENIZER = DOMAIN.build_tokenizer()
 TEACHER = ("teacher_topk_ids", "teacher_topk_logprobs", "teacher_tail_logprob")
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vcrd.evaluation import Oracle
 from vcrd.models import PretrainParams
 
 Role = Literal["student", "teacher"]
+
+
+SHAPE = PretrainParams(
+    hidden_size=128,
+    layers=2,
+    heads=4,
+    intermediate_size=512,
+    max_position=256,
+    steps=700,
+    batch_size=64,
+    learning_rate=3e-3,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,25 +32,41 @@ class DemoDomain:
     Attributes:
         name: Of its source card's generator and of its preset.
         arguments: Integers that the card gives, in the order in which `generate_problems` takes them.
-        generate_problems: Makes distinct (prompt, reference) pairs.
+        size: The first of them, in the problems that the models learn from.
+        generate_problems: (size, count, seed) -> distinct (prompt, reference) pairs.
         step_is_valid: The exact oracle of local validity, for measuring alone: (prompt, steps before, step) -> sound?
-        pretraining_texts: (role, count, seed) -> (prompt, solution) texts with the role's own blind spots, which the
-            other role's lack.
-        build_tokenizer: Makes the tokenizer that both roles share.
+        solve: (prompt, rng, blind spots, slip rate) -> a solution in a random order, with these mistakes.
+        blind_spots: What a role mostly gets wrong in a way that no rule sees; the roles' are disjoint.
+        slip_rates: Share of a role's steps that are wrong in a way that a rule may see.
+        alphabet: Characters of the tokenizer that both roles share.
         shape: Of both models, and how long they are trained.
         texts: How many texts a role learns from.
         seeds: Of the models that ship with the project.
     """
 
     name: str
-    arguments: tuple[str, ...]
-    generate_problems: Callable[..., list[tuple[str, str]]]
+    arguments: tuple[str, str, str]
+    size: int
+    generate_problems: Callable[[int, int, int], list[tuple[str, str]]]
     step_is_valid: Oracle
-    pretraining_texts: Callable[[Role, int, int], list[tuple[str, str]]]
-    build_tokenizer: Callable[[], Any]
-    shape: PretrainParams
-    texts: int
-    seeds: dict[Role, int]
+    solve: Callable[[str, random.Random, Collection[Any], float], str]
+    blind_spots: Mapping[Role, Collection[Any]]
+    slip_rates: Mapping[Role, float]
+    alphabet: str
+    shape: PretrainParams = SHAPE
+    texts: int = 40_000
+    seeds: dict[Role, int] = field(default_factory=lambda: {"student": 1, "teacher": 2})
+
+    def pretraining_texts(self, role: Role, count: int, seed: int) -> list[tuple[str, str]]:
+        """Return (prompt, solution) texts with a role's own mistakes."""
+        rng = random.Random(f"{seed}:{role}")
+        problems = self.generate_problems(self.size, count, rng.getrandbits(32))
+        spots, slips = self.blind_spots[role], self.slip_rates[role]
+        return [(prompt + "\n", self.solve(prompt, rng, spots, slips)) for prompt, _ in problems]
+
+    def build_tokenizer(self) -> Any:
+        """Return the tokenizer of both models: single characters."""
+        return character_tokenizer(self.alphabet)
 
 
 def character_tokenizer(alphabet: str) -> Any:

@@ -20,12 +20,10 @@ import json
 import random
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
 
-from vcrd.domains.base import DemoDomain, Role, character_tokenizer
+from vcrd.domains.base import DemoDomain, Role
 from vcrd.domains.demo_code_search import DIGITS, EFFECTS, OPERATORS, TEST_INPUTS, VARIABLES, corrections, reaches
 from vcrd.errors import ConfigError
-from vcrd.models import PretrainParams
 
 NAME = "demo-code"
 N_TERMS = 4
@@ -40,10 +38,10 @@ _TERM = re.compile(r"([a-z]+) ([pqst]) (\d)(?=[,;])")
 _STATEMENT = re.compile(r" r\+=([pqst]\W{1,2}\d)\n")
 _RETURN = re.compile(r" return r\n?")
 _MISREAD_RATE = 0.7
-_SLIP_RATE = {"teacher": 0.03, "student": 0.05}
+_SLIP_RATE: dict[Role, float] = {"teacher": 0.03, "student": 0.05}
 
 _MISREAD_AS = {"mul": "add", "mod": "div", "div": "mod", "xor": "and", "and": "xor", "add": "mul"}
-_BLIND_SPOTS: dict[str, tuple[Spot, ...]] = {
+_BLIND_SPOTS: dict[Role, tuple[Spot, ...]] = {
     "teacher": (("mul", 4), ("mod", 7), ("div", 3), ("div", 8), ("xor", 6), ("and", 5), ("add", 2)),
     "student": (
         *(("mul", 7), ("mod", 3), ("mod", 9), ("div", 2), ("div", 5)),
@@ -135,36 +133,14 @@ def _value(terms: Sequence[Term], inputs: Sequence[int]) -> int:
     return sum(OPERATORS[_WORDS[word]](given[variable], digit) for variable, word, digit in terms)
 
 
-def pretraining_texts(role: Role, count: int, seed: int, n_terms: int = N_TERMS) -> list[tuple[str, str]]:
-    """Return (prompt, solution) texts of a role; what student and teacher are blind to is disjoint."""
-    rng = random.Random(f"{seed}:{role}")
-    problems = generate_problems(n_terms, count, rng.getrandbits(32))
-    spots, slips = _BLIND_SPOTS[role], _SLIP_RATE[role]
-    return [(prompt + "\n", sample_solution(prompt, rng, spots, slips)) for prompt, _ in problems]
-
-
-def build_tokenizer() -> Any:
-    """Return the tokenizer of both models: single characters."""
-    return character_tokenizer(_ALPHABET)
-
-
 DOMAIN = DemoDomain(
     name=NAME,
     arguments=("n_terms", "count", "seed"),
+    size=N_TERMS,
     generate_problems=generate_problems,
     step_is_valid=step_is_valid,
-    pretraining_texts=pretraining_texts,
-    build_tokenizer=build_tokenizer,
-    shape=PretrainParams(
-        hidden_size=128,
-        layers=2,
-        heads=4,
-        intermediate_size=512,
-        max_position=256,
-        steps=700,
-        batch_size=64,
-        learning_rate=3e-3,
-    ),
-    texts=40_000,
-    seeds={"student": 1, "teacher": 2},
+    solve=sample_solution,
+    blind_spots=_BLIND_SPOTS,
+    slip_rates=_SLIP_RATE,
+    alphabet=_ALPHABET,
 )

@@ -19,11 +19,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
-from vcrd.domains.base import DemoDomain, Role, character_tokenizer
+from vcrd.domains.base import SHAPE, DemoDomain, Role
 from vcrd.domains.instruction_goals import FILLERS, WORDS, Goal, read_goal, step_is_valid, write_goal
-from vcrd.models import PretrainParams
 
 NAME = "demo-instructions"
 N_WORDS = 4
@@ -31,9 +31,9 @@ LONGEST_SENTENCE = 3
 
 _ALPHABET = "\n !0123456789<^-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _MISHEARD_RATE = 0.7
-_SLIP_RATE = {"teacher": 0.02, "student": 0.03}
+_SLIP_RATE: dict[Role, float] = {"teacher": 0.02, "student": 0.03}
 _ROOM = (0, 0, 0, 1, 2)
-BLIND_SPOTS: dict[str, tuple[str, ...]] = {
+BLIND_SPOTS: dict[Role, tuple[str, ...]] = {
     "teacher": ("c", "s"),
     "student": ("e", "k", "q"),
 }
@@ -121,36 +121,15 @@ def _break_lines(words: list[str], n_sentences: int, rng: random.Random) -> str:
             return "!\n".join(" ".join(line) for line in lines) + "!"
 
 
-def pretraining_texts(role: Role, count: int, seed: int, n_words: int = N_WORDS) -> list[tuple[str, str]]:
-    """Return (prompt, text) pairs of a role; what student and teacher are blind to is disjoint."""
-    rng = random.Random(f"{seed}:{role}")
-    problems = generate_problems(n_words, count, rng.getrandbits(32))
-    spots, slips = BLIND_SPOTS[role], _SLIP_RATE[role]
-    return [(prompt + "\n", sample_text(prompt, rng, spots, slips)) for prompt, _ in problems]
-
-
-def build_tokenizer() -> Any:
-    """Return the tokenizer of both models: single characters."""
-    return character_tokenizer(_ALPHABET)
-
-
 DOMAIN = DemoDomain(
     name=NAME,
     arguments=("n_words", "count", "seed"),
+    size=N_WORDS,
     generate_problems=generate_problems,
     step_is_valid=step_is_valid,
-    pretraining_texts=pretraining_texts,
-    build_tokenizer=build_tokenizer,
-    shape=PretrainParams(
-        hidden_size=128,
-        layers=2,
-        heads=4,
-        intermediate_size=512,
-        max_position=256,
-        steps=1200,
-        batch_size=32,
-        learning_rate=3e-3,
-    ),
-    texts=40_000,
-    seeds={"student": 1, "teacher": 2},
+    solve=sample_text,
+    blind_spots=BLIND_SPOTS,
+    slip_rates=_SLIP_RATE,
+    alphabet=_ALPHABET,
+    shape=replace(SHAPE, steps=1200, batch_size=32),
 )

@@ -15,10 +15,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
 
-from vcrd.domains.base import DemoDomain, Role, character_tokenizer
-from vcrd.models import PretrainParams
+from vcrd.domains.base import DemoDomain, Role
 
 NAME = "demo-math"
 N_TERMS = 4
@@ -34,9 +32,9 @@ _TERM = re.compile(r"([a-h])=(\d)([-+*])(\d)")
 _LINE = re.compile(r"([a-h]) (\d)([-+*])(\d)=(\d) (\d)\+(\d)=(\d)\n?")
 _ANSWER = re.compile(r"#### (\d)\n?")
 _MISREAD_RATE = 0.7
-_SLIP_RATE = {"teacher": 0.03, "student": 0.05}
+_SLIP_RATE: dict[Role, float] = {"teacher": 0.03, "student": 0.05}
 
-_BLIND_SPOTS: dict[str, tuple[Spot, ...]] = {
+_BLIND_SPOTS: dict[Role, tuple[Spot, ...]] = {
     "teacher": (("+", 3), ("-", 8), ("-", 5), ("*", 2), ("*", 6)),
     "student": (("+", 1), ("+", 9), ("-", 2), ("-", 6), ("*", 4), ("*", 7), ("*", 8)),
 }
@@ -119,36 +117,14 @@ def _terms(prompt: str) -> dict[str, Fact]:
     return {letter: (op, int(left), int(right)) for letter, left, op, right in _TERM.findall(prompt)}
 
 
-def pretraining_texts(role: Role, count: int, seed: int, n_terms: int = N_TERMS) -> list[tuple[str, str]]:
-    """Return (prompt, solution) texts of a role; what student and teacher are blind to is disjoint."""
-    rng = random.Random(f"{seed}:{role}")
-    problems = generate_problems(n_terms, count, rng.getrandbits(32))
-    spots, slips = _BLIND_SPOTS[role], _SLIP_RATE[role]
-    return [(prompt + "\n", sample_solution(prompt, rng, spots, slips)) for prompt, _ in problems]
-
-
-def build_tokenizer() -> Any:
-    """Return the tokenizer of both models: single characters."""
-    return character_tokenizer(_ALPHABET)
-
-
 DOMAIN = DemoDomain(
     name=NAME,
     arguments=("n_terms", "count", "seed"),
+    size=N_TERMS,
     generate_problems=generate_problems,
     step_is_valid=step_is_valid,
-    pretraining_texts=pretraining_texts,
-    build_tokenizer=build_tokenizer,
-    shape=PretrainParams(
-        hidden_size=128,
-        layers=2,
-        heads=4,
-        intermediate_size=512,
-        max_position=256,
-        steps=700,
-        batch_size=64,
-        learning_rate=3e-3,
-    ),
-    texts=40_000,
-    seeds={"student": 1, "teacher": 2},
+    solve=sample_solution,
+    blind_spots=_BLIND_SPOTS,
+    slip_rates=_SLIP_RATE,
+    alphabet=_ALPHABET,
 )
