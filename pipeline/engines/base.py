@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Le
@@ -22,9 +22,11 @@ from vcrd.requests import (
     Scores,
     TokenHead,
 )
+from vcrd.trees import lexicographic
 
 Task = Literal["generate", "classify"]
 Progress = Callable[[int], None]
+Request = TypeVar("Request", GenerateRequest, ScoreRequest, ClassifyRequest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,10 @@ class Limits:
         longest = len(request.prompt_ids) + request.sampling.max_tokens
         return self._refuse(request.id, request.prompt_ids, longest)
 
+    def with_room_for_one(self) -> Limits:
+        """Return the limits of an engine that cannot score without generating a token besides, as vLLM cannot."""
+        return replace(self, max_length=self.max_length - 1)
+
     def refuse_score(self, request: ScoreRequest) -> Failure | None:
         """Say why tokens cannot be scored."""
         if not 1 <= request.start <= len(request.token_ids):
@@ -173,15 +179,36 @@ def refuse_head(head: TokenHead, config: Any, path: str) -> None:
             )
 
 
+def answerable(
+    requests: Sequence[Request], refuse: Callable[[Request], Failure | None], ids: Callable[[Request], Sequence[int]]
+) -> tuple[dict[int, Any], list[int]]:
+    """Return why some requests cannot be answered, and the places of the others; those that begin alike come together.
+
+    Args:
+        requests: In any order.
+        refuse: Says why a request cannot be answered.
+        ids: What a request begins with.
+    """
+    refused = {place: failure for place, request in enumerate(requests) if (failure := refuse(request)) is not None}
+    good = [place for place in range(len(requests)) if place not in refused]
+    return refused, [good[rank] for rank in lexicographic([ids(requests[place]) for place in good])]
+
+
 def eos_ids(model: ModelRef, tokenizer: Any) -> list[int]:
     """Return the ids that end a generation: the tokenizer's, and those of the model's generation_config.json."""
     from transformers import GenerationConfig
 
     try:
-        configured = GenerationConfig.from_pretrained(model.path, revision=model.revision).eos_token_id
+        configured = GenerationConfig.from_pretrained(model.path, revision=model.revision)
     except OSError:
         configured = None
-    ids = {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])}
+    return ending_ids(configured, tokenizer)
+
+
+def ending_ids(configured: Any, tokenizer: Any) -> list[int]:
+    """Return the ids that end a generation, by a generation's configuration (None: there is none) and a tokenizer."""
+    more = getattr(configured, "eos_token_id", None)
+    ids = {tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])}
     return sorted(item for item in ids if item is not None)
 
 

@@ -10,19 +10,28 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from pipeline.engines.base import EngineParams, Limits, ModelRef, PrefillCount, Progress, Task, eos_ids, silent
+from pipeline.engines.base import (
+    EngineParams,
+    Limits,
+    ModelRef,
+    PrefillCount,
+    Progress,
+    Request,
+    Task,
+    answerable,
+    eos_ids,
+    silent,
+)
 from pipeline.engines.http import Patience, Refused, Servers
 from pipeline.engines.server_answers import read_generation, read_prefill, read_scores
 from vcrd.errors import ConfigError, first_line
 from vcrd.io.checkpoints import NO_CODE
 from vcrd.requests import Classification, ClassifyRequest, Failure, GenerateRequest, Generation, ScoreRequest, Scores
-from vcrd.trees import lexicographic
-
-Request = TypeVar("Request", GenerateRequest, ScoreRequest)
 
 KEY = "VCRD_SERVER_KEY"
+_NO_CLASSES = "a served model cannot classify; run process reward models with vllm or transformers"
 # Served with another tokenizer, the same ids would be other text: words, digits and blanks, as most tokenizers differ.
 _PROBE = "The 12 cats\n\n  saw $3.50 = \\frac{7}{2}; naïve 東京 🙂"
 
@@ -63,7 +72,7 @@ class ServerEngine:
         from transformers import AutoConfig, AutoTokenizer
 
         if task == "classify":
-            raise ConfigError("a served model cannot classify; run process reward models with vllm or transformers")
+            raise ConfigError(_NO_CLASSES)
         try:
             config = AutoConfig.from_pretrained(model.path, revision=model.revision, **NO_CODE)
             self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, **NO_CODE)
@@ -114,17 +123,14 @@ class ServerEngine:
                 "prompt_logprobs": request.top_k_logprobs,
             }
 
-        # A server generates at least one token, so that the longest sequence it scores is one shorter.
-        def refuse(request: ScoreRequest) -> Failure | None:
-            return Limits(self._limits.vocabulary_size, self._limits.max_length - 1).refuse_score(request)
-
+        refuse = self._limits.with_room_for_one().refuse_score
         return self._ask(requests, refuse, lambda item: item.token_ids, body, read_scores, progress)
 
     def classify(
         self, requests: Sequence[ClassifyRequest], progress: Progress = silent
     ) -> list[Classification | Failure]:
         """Refuse: a completions server has no classes for tokens."""
-        raise ConfigError("a served model cannot classify; run process reward models with vllm or transformers")
+        raise ConfigError(_NO_CLASSES)
 
     async def _meet(self) -> int:
         """Ask every server what it serves; return the length that all can take."""
@@ -151,11 +157,8 @@ class ServerEngine:
         progress: Progress,
     ) -> list[Any]:
         """Keep a bounded number of requests on their way; each is answered once, in its own place."""
-        answers: dict[int, Any] = {
-            index: failure for index, request in enumerate(requests) if (failure := refuse(request)) is not None
-        }
-        good = [index for index in range(len(requests)) if index not in answers]
-        waiting = iter([good[place] for place in lexicographic([ids(requests[index]) for index in good])])
+        answers, order = answerable(requests, refuse, ids)
+        waiting = iter(order)
 
         async def work(servers: Servers) -> None:
             for index in waiting:
@@ -170,7 +173,7 @@ class ServerEngine:
 
         async def work_together() -> None:
             async with self._servers as servers, asyncio.TaskGroup() as group:
-                for _ in range(min(self._in_flight, len(good))):
+                for _ in range(min(self._in_flight, len(order))):
                     group.create_task(work(servers))
 
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from pipeline.engines.base import (
     ModelRef,
     PrefillCount,
     Progress,
+    Request,
     Task,
+    ending_ids,
     not_finite,
     refuse_head,
     silent,
@@ -48,8 +50,6 @@ from vcrd.requests import (
     TokenHead,
     TopLogprobs,
 )
-
-Request = TypeVar("Request", GenerateRequest, ScoreRequest, ClassifyRequest)
 
 logging.disable_progress_bar()  # of loading weights; the stage shows its own
 
@@ -96,7 +96,7 @@ class TransformersEngine:
         # A head is often padded beyond the tokenizer; those ids mean nothing and are never drawn.
         self._vocabulary = min(len(self.tokenizer), config.vocab_size)
         self._limits = Limits(config.vocab_size, params.max_model_len or config.max_position_embeddings)
-        self._eos = _eos_ids(self._model, self.tokenizer)
+        self._eos = frozenset(ending_ids(getattr(self._model, "generation_config", None), self.tokenizer))
         self.prefilled = PrefillCount()
         self._shares_prefixes = self._can_share(task)
 
@@ -253,16 +253,6 @@ def _read_classes(request: ClassifyRequest, logits_PC: torch.Tensor) -> Classifi
     if not bool(probabilities_PC.isfinite().all()):
         return not_finite(request.id)
     return Classification(id=request.id, probabilities=_floats(probabilities_PC))
-
-
-def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    configured = getattr(model, "generation_config", None)
-    ids = [tokenizer.eos_token_id, *_as_list(getattr(configured, "eos_token_id", None))]
-    return frozenset(item for item in ids if item is not None)
-
-
-def _as_list(value: Any) -> list[int]:
-    return value if isinstance(value, list) else [value]
 
 
 def _tokens(answer: Any) -> int:

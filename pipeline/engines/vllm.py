@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from pipeline.engines.base import (
     EngineParams,
@@ -17,7 +17,9 @@ from pipeline.engines.base import (
     ModelRef,
     PrefillCount,
     Progress,
+    Request,
     Task,
+    answerable,
     eos_ids,
     refuse_head,
     silent,
@@ -35,9 +37,6 @@ from vcrd.requests import (
     Scores,
     TokenHead,
 )
-from vcrd.trees import lexicographic
-
-Request = TypeVar("Request", GenerateRequest, ScoreRequest, ClassifyRequest)
 
 _MAX_LOGPROBS = 256
 _TOKEN_HEAD, _SEQUENCE_HEAD = "ForTokenClassification", "ForSequenceClassification"
@@ -151,11 +150,7 @@ class VllmEngine:
                 detokenize=False,
             )
 
-        # vLLM generates at least one token, so that the longest sequence it scores is one shorter.
-        def refuse(request: ScoreRequest) -> Failure | None:
-            limits = Limits(self._limits.vocabulary_size, self._limits.max_length - 1)
-            return limits.refuse_score(request)
-
+        refuse = self._limits.with_room_for_one().refuse_score
         return self._stream(requests, refuse, lambda item: item.token_ids, params, read_scores, progress)
 
     def classify(
@@ -180,12 +175,8 @@ class VllmEngine:
         progress: Progress,
     ) -> list[Any]:
         """Keep the engine filled, and read each answer as it is finished."""
-        answers: dict[int, Any] = {
-            index: failure for index, request in enumerate(requests) if (failure := refuse(request)) is not None
-        }
-        good = [index for index in range(len(requests)) if index not in answers]
-        order = lexicographic([ids(requests[index]) for index in good])
-        waiting = iter([good[place] for place in order])
+        answers, order = answerable(requests, refuse, ids)
+        waiting = iter(order)
         live = 0
         while True:
             while live < self._in_flight and (index := next(waiting, None)) is not None:
