@@ -22,7 +22,7 @@ from pipeline.params import Settings, parse_settings, read_yaml, sections_of
 from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.shards import adopt, plan_shards, stage_facts
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
-from vcrd.errors import ConfigError, VcrdError
+from vcrd.errors import ConfigError, VcrdError, leave_closed_pipe
 from vcrd.io.manifest import read_manifest
 from vcrd.io.parquet import read_table, shard_files
 
@@ -117,9 +117,7 @@ def guarded(command: click.Command) -> Callable[[], None]:
             click.echo(f"{type(error).__name__}: {error}", err=True)
             sys.exit(error.exit_code)
         except BrokenPipeError:
-            # Whoever read the output has seen enough (`... | head`); what is left must not be flushed at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+            leave_closed_pipe()
 
     return run
 

@@ -6,7 +6,10 @@ Everything else that is raised is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class VcrdError(Exception):
@@ -55,3 +58,14 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 def first_line(error: Exception) -> str:
     """Return what an error of a library says first, for an error of ours in one line."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def one_line(error: Exception, most: int = 200) -> str:
+    """Return what an error of a library says in one line of so many characters at most, for an error of ours."""
+    return " ".join(str(error).split())[:most]
+
+
+def leave_closed_pipe() -> NoReturn:
+    """End the program: whoever read its output has seen enough (`... | head`), and the rest must not be flushed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
-from vcrd.errors import ConfigError
+from vcrd.errors import ConfigError, one_line
 from vcrd.io.checkpoints import refuse_pickled
 from vcrd.io.files import fingerprint, sha256_file
 from vcrd.records import Model
@@ -146,7 +146,7 @@ def _pin(name: str, revision: str | None) -> str:
     try:
         return str(HfApi().model_info(name, revision=revision).sha)
     except (HfHubHTTPError, OSError, ValueError) as error:
-        text = " ".join(str(error).split())[:160]
+        text = one_line(error, 160)
         raise ConfigError(f"Hub model {name!r} cannot be reached ({text}); check the name, or give a folder") from error
 
 

@@ -25,7 +25,7 @@ from pipeline.engines.base import (
     silent,
 )
 from pipeline.engines.vllm_answers import read_classification, read_generation, read_scores
-from vcrd.errors import ConfigError
+from vcrd.errors import ConfigError, one_line
 from vcrd.io.checkpoints import NO_CODE, not_loaded
 from vcrd.requests import (
     Classification,
@@ -203,7 +203,7 @@ class VllmEngine:
         try:
             self._engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params)
         except (ValueError, TypeError) as error:
-            return Failure(id=request_id, reason="refused", message=" ".join(str(error).split())[:200])
+            return Failure(id=request_id, reason="refused", message=one_line(error))
         return None
 
 

@@ -21,7 +21,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from pipeline.executors.local import run_one
 from pipeline.shards import ShardTask, adopt
 from pipeline.stage import Context, ShardedStage
-from vcrd.errors import VcrdError
+from vcrd.errors import VcrdError, one_line
 from vcrd.io.manifest import FileEntry
 
 _POLL_SECONDS = 0.5
@@ -139,7 +139,7 @@ class _Crew:
             self._deaths[shard] += 1
             if self._deaths[shard] < _MOST_DEATHS:
                 return _NOTHING
-            message = f"{shard} cost {_MOST_DEATHS} workers ({_short(error)}); finished shards are kept, run it again"
+            message = f"{shard} cost {_MOST_DEATHS} workers ({one_line(error)}); finished shards are kept, run it again"
             message += " with fewer run.workers or a smaller engine.batch_size if memory was short"
             raise VcrdError(message) from error
         self._deaths.pop(shard, None)
@@ -172,12 +172,8 @@ def _cluster() -> Iterator[None]:
     try:
         ray.init(address, runtime_env={"env_vars": {**passed, "PYTHONPATH": path}}, logging_level="ERROR", **local)
     except (RayError, ConnectionError, RuntimeError) as error:
-        raise VcrdError(f"no Ray cluster at {address} ({_short(error)}); start one, or unset RAY_ADDRESS") from error
+        raise VcrdError(f"no Ray cluster at {address} ({one_line(error)}); start one, or unset RAY_ADDRESS") from error
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

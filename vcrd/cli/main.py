@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 import click
 
 from vcrd import __version__
-from vcrd.errors import ConfigError, VcrdError
+from vcrd.errors import ConfigError, VcrdError, leave_closed_pipe
 
 _VERBS = {
     "card": ("vcrd.cli.card", "Write the data set card of a run."),
@@ -78,9 +77,7 @@ def main() -> None:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # Whoever read the output has seen enough (`vcrd card RUN | head`); what is left must not be flushed at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        leave_closed_pipe()
     except OSError as error:
         if error.filename is None:
             raise

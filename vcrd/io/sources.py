@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vcrd.errors import ConfigError, SchemaError
+from vcrd.errors import ConfigError, SchemaError, one_line
 from vcrd.io.parquet import read_batches
 from vcrd.io.text import parse_yaml
 
@@ -152,5 +152,5 @@ def read_hub_rows(card: Mapping[str, Any]) -> Iterator[SourceRow]:
         for number, values in enumerate(data, start=1):
             yield SourceRow(f"row {number}", values)
     except (OSError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error)
         raise ConfigError(f"Hub data set {card['hub']} cannot be read ({text}); give a local file instead") from error
