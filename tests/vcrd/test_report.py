@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vcrd.report_findings import REJECTS, make_findings
+from tests.workspace import ROOT
+from vcrd.io.pages import spelled_out
 from vcrd.report import PAGE, PLOTS, SUMMARY, Findings, as_text, summarise_run, write_report
 from vcrd.report.charts import WIDTH, Axis, bars, histogram, lines
 from vcrd.report.figures import charts_of
@@ -148,3 +150,13 @@ def test_a_histograms_area_is_its_counts(bins: list[tuple[int, int]], end: float
 def test_a_line_leaves_out_what_is_not_known() -> None:
     plot = lines([1, 2, 3], [[1.0, None, 3.0], [None, None, None]], "step", "nats")
     assert [len(item.points.split()) for item in plot.lines] == [2]
+
+
+def test_both_pages_spell_out_the_same_characters() -> None:
+    script = (ROOT / "vcrd/inspect/page/text.js").read_text(encoding="utf-8")
+    [of_inspect] = re.findall(r"const STEERING =\s+/(\[.*\])/gu;", script)
+    theirs = re.compile(re.sub(r"\\u\{(\w+)\}", lambda found: rf"\U{int(found[1], 16):08x}", of_inspect))
+    differ = [
+        code for code in range(0x110000) if bool(theirs.match(chr(code))) != (spelled_out(chr(code)) != chr(code))
+    ]
+    assert differ == []

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vcrd.inspect.view import Page
 from vcrd.io.files import write_text
-from vcrd.io.pages import policy_hash, spelled_out
+from vcrd.io.pages import policy_hash, spelled_out, with_shared_style
 
 _SCRIPTS = ("text.js", "facts.js", "entries.js", "list.js", "detail.js", "main.js")
 
@@ -29,7 +29,7 @@ def render_page(page: Page) -> str:
     def own(name: str) -> str:
         return room.joinpath(name).read_text(encoding="utf-8")
 
-    script, style = "\n".join(own(name) for name in _SCRIPTS), own("page.css")
+    script, style = "\n".join(own(name) for name in _SCRIPTS), with_shared_style(own("page.css"))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters["spelled_out"] = spelled_out
     text: str = environment.from_string(own("page.html.jinja")).render(

@@ -1,10 +1,11 @@
-"""What HTML pages share: text that is shown as text, and a policy by which nothing but the page's own parts runs."""
+"""What HTML pages share: colours, text that is shown as text, a policy by which nothing but their own parts runs."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
+from importlib.resources import files
 
 # As the script of `vcrd inspect` has it. Joiners stay, as scripts and emoji need them.
 _STEERING = re.compile(
@@ -20,6 +21,11 @@ def spelled_out(text: str) -> str:
     'a[U+202E]b'
     """
     return _STEERING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def with_shared_style(style: str) -> str:
+    """Return a page's own style behind what all pages share."""
+    return files("vcrd.io").joinpath("pages.css").read_text(encoding="utf-8") + style
 
 
 def policy_hash(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from vcrd.io.pages import policy_hash, spelled_out
+from vcrd.io.pages import policy_hash, spelled_out, with_shared_style
 from vcrd.report.charts import WIDTH
 from vcrd.report.figures import charts_of
 from vcrd.report.findings import Findings
@@ -27,7 +27,7 @@ def render_page(summary: Mapping[str, Any], findings: Findings) -> str:
     from markupsafe import Markup
 
     room = files("vcrd.report")
-    style = room.joinpath("page.css").read_text(encoding="utf-8")
+    style = with_shared_style(room.joinpath("page.css").read_text(encoding="utf-8"))
     loader = jinja2.FunctionLoader(lambda name: room.joinpath(name).read_text(encoding="utf-8"))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
