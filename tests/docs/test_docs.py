@@ -86,6 +86,10 @@ NOT_RUN = {
         "needs runs",
         "tests/benchmarks/test_quality.py::test_the_table_takes_the_place_of_the_one_before",
     ),
+    "python -m benchmarks.experiments resume demo-math": (
+        "needs committed runs",
+        "tests/benchmarks/test_matrix.py::test_another_clone_goes_on_from_committed_runs",
+    ),
     "python -m benchmarks.quality": (
         "needs runs",
         "tests/benchmarks/test_quality.py::test_all_claims_hold_where_all_is_well",
