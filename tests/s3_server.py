@@ -34,6 +34,8 @@ class S3:
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": host,
+            "no_proxy": host,
         }
 
     def bucket(self) -> str:

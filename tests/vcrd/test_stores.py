@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
+from tests.hub_server import Hub
 from tests.s3_server import S3
+from tests.vcrd.hub_users import User
 from tests.vcrd.made_run import make_run
 from tests.workspace import ROOT
 from vcrd.cli.main import _group as cli
@@ -40,8 +43,13 @@ def pushed(s3: S3, run: Path) -> str:
 def test_what_is_pushed_is_the_run_byte_for_byte(s3: S3, run: Path, pushed: str) -> None:
     there = {name.partition("/made/")[2]: data for name, data in s3.contents(pushed).items()}
     assert there == {path.relative_to(run).as_posix(): path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    again = publish(run, pushed)
-    assert (again.uploaded, again.files) == (0, len(there))
+    for url, said in (
+        (pushed, "it was there already"),
+        (f"{pushed}-2", f"{len(there)} of {len(there)} files were put"),
+    ):
+        done = CliRunner().invoke(cli, ["push", str(run), url])
+        assert done.exit_code == 0, done.output
+        assert said in done.output
 
 
 def test_validate_finds_the_same_there_as_here(s3: S3, run: Path, pushed: str) -> None:
@@ -96,6 +104,17 @@ def test_verbs_make_the_same_of_it(
     assert made[0] == made[1]
 
 
+def test_what_lies_on_the_hub_is_read_there_too(hub: Hub, user: User, run: Path, tmp_path: Path) -> None:
+    user.check("push", run, "org/made")
+    told = json.loads(user.check("validate", "hf://datasets/org/made", "--json"))
+    assert told["ok"]
+    assert [item["artefact"] for item in told["artefacts"]] == [item.artefact for item in validate(run)]
+    user.check("export", "hf://datasets/org/made", "--to", "trl", "-o", tmp_path / "there")
+    user.check("export", run, "--to", "trl", "-o", tmp_path / "here")
+    here, there = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("here", "there"))
+    assert here == there
+
+
 def test_what_a_killed_push_left_is_no_artefact_and_the_next_one_completes_it(
     s3: S3, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,5 +162,6 @@ def test_a_path_in_a_store_is_one_as_any_other() -> None:
     path = StorePath("s3://bucket/run/") / "training" / "part-00000.parquet"
     assert str(path) == "s3://bucket/run/training/part-00000.parquet"
     assert (path.name, path.stem, str(path.parent)) == ("part-00000.parquet", "part-00000", "s3://bucket/run/training")
+    assert str(pickle.loads(pickle.dumps(path))) == str(path)
     assert as_path("data/run") == Path("data/run")
     assert MANIFEST_NAME in str(path.with_name(MANIFEST_NAME))

@@ -110,7 +110,7 @@ class StorePath(PosixPath):
                 found = self._driver.ls(str(self), detail=False, refresh=True)
             except FileNotFoundError:
                 return
-        yield from (self / name.rstrip("/").rpartition("/")[2] for name in found)
+        yield from self._among(found)
 
     def glob(self, pattern: str) -> Iterator[Self]:  # type: ignore[override]
         """Yield what lies directly below and has such a name."""
@@ -119,8 +119,13 @@ class StorePath(PosixPath):
     def rglob(self, pattern: str) -> Iterator[Self]:  # type: ignore[override]
         """Yield the objects below, at any depth, that have such a name."""
         with self._telling():
-            found = [self._driver.unstrip_protocol(name) for name in self._driver.find(str(self))]
-        return (path for path in map(type(self), found) if fnmatch(path.name, pattern))
+            found = self._driver.find(str(self))
+        return (path for path in self._among(found) if fnmatch(path.name, pattern))
+
+    def _among(self, names: list[str]) -> Iterator[Self]:
+        """Turn names as drivers give them into paths, without an empty object that stands for the folder itself."""
+        paths = (type(self)(f"{self.protocol}://{name}") for name in names)
+        return (path for path in paths if path != self)
 
     def open(self, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         """Open for reading, as bytes alone; blocks are fetched as they are wanted.
