@@ -98,7 +98,7 @@ def share(piece: Piece | None, *, made: bool = False) -> None:
         theirs = _offer(piece, files, ours)
     if theirs is None or theirs == ours or _take(piece, theirs):
         return
-    say(f"{piece.index}: damaged; it is made again")
+    say(f"{piece.index}: damaged; it is {'put' if files else 'made'} again")
     if files:
         _upload(piece, files, ours)
         piece.index.put(_index_of(ours))
