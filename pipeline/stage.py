@@ -6,7 +6,7 @@ rows at once. Both are pure: same inputs, parameters and seed, same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.layout import Layout
 from pipeline.params import Settings
 from vcrd.io.manifest import FileEntry, check_file
-from vcrd.io.parquet import read_batches, read_rows, shard_files
+from vcrd.io.parquet import read_batches, shard_files, stream_rows
 from vcrd.io.rejects import Reject
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class TableKind(Protocol[T]):
     def schema(self) -> pa.Schema:
         """Of every shard."""
 
-    def parse(self, rows: list[dict[str, Any]], /) -> list[T]:
+    def parse(self, rows: Iterable[dict[str, Any]], /) -> list[T]:
         """Turn rows into records."""
 
 
@@ -67,11 +67,12 @@ class Context:
         """
         for file in files:
             check_file(file)
-        rows = read_rows(files, kind.schema)
+        rows = stream_rows(files, kind.schema)
         if splits is not None:
-            rows = [row for row in rows if row["split"] in splits]
-        if self.only_problems is not None and "problem_id" in kind.schema.names:
-            rows = [row for row in rows if row["problem_id"] in self.only_problems]
+            rows = (row for row in rows if row["split"] in splits)
+        problems = self.only_problems
+        if problems is not None and "problem_id" in kind.schema.names:
+            rows = (row for row in rows if row["problem_id"] in problems)
         return kind.parse(rows)
 
 
@@ -83,9 +84,9 @@ class Shard:
     file: str
     progress: Callable[[int], None] = no_progress
 
-    def read(self, kind: TableKind[T]) -> list[T]:
-        """Read this shard of an input."""
-        return self.context.select(kind, [self._path(kind)])
+    def read(self, kind: TableKind[T], splits: Collection[str] | None = None) -> list[T]:
+        """Read this shard of an input, of some splits alone where these are given."""
+        return self.context.select(kind, [self._path(kind)], splits)
 
     def stream(self, kind: TableKind[Any], columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Read columns of this shard of an input, so many rows at a time, of all problems."""

@@ -11,7 +11,7 @@ from pipeline.shards import shard_file, write_shards
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.domains import oracle_for
 from vcrd.evaluation import EvaluationParams, evaluation_requests, read_evaluation, summarise
-from vcrd.io.parquet import read_rows, shard_files
+from vcrd.io.parquet import shard_files, stream_rows
 from vcrd.io.progress import Progress
 from vcrd.models import PRETRAINED, ROLES, ModelParams, find_model, model_facts
 from vcrd.prompts import PromptParams
@@ -52,7 +52,7 @@ def build(context: Context, out: Path) -> WholeResult:
 
 def summary(context: Context, folder: Path) -> dict[str, Any]:
     """Accuracy of each model."""
-    return summarise(EVALUATION.parse(read_rows(shard_files(folder), EVALUATION.schema)))
+    return summarise(stream_rows(shard_files(folder), EVALUATION.schema))
 
 
 STAGE = WholeStage(

@@ -8,27 +8,45 @@ from typing import Any
 
 from pipeline.cli import stage_main
 from pipeline.shards import all_files
-from pipeline.stage import Context, WholeResult, WholeStage
+from pipeline.stage import Context, Shard, WholeResult, WholeStage
 from vcrd.completions import CompleterParams
 from vcrd.io.files import read_json, write_json
+from vcrd.io.parquet import shard_files
 from vcrd.prm import read_spec
 from vcrd.records import EVIDENCE, LABELS
-from vcrd.reliability import FILE, ReliabilityParams, fit_reliability, judge_reliability, labelled_table
+from vcrd.reliability import (
+    FILE,
+    LabelledTable,
+    ReliabilityParams,
+    fit_reliability,
+    judge_reliability,
+    labelled_table,
+)
 
 NAME, PRM = "reliability", "prm"
+_SPLITS = ("fit", "judge")
 
 
 def build(context: Context, out: Path) -> WholeResult:
     """Fit on `fit`, judge on `judge`."""
-    labels, evidence = (context.read(kind, ("fit", "judge")) for kind in (LABELS, EVIDENCE))
+    fit, judge = _tables(context)
     scorer = read_spec(context.inputs.folder(PRM)).reason
     completer = asdict(context.settings.get(CompleterParams))
     provenance = {"scorer": scorer, "labels": "completions", "completer": completer}
-    fit = labelled_table(evidence, labels, "fit")
     model = fit_reliability(fit, context.settings.get(ReliabilityParams), provenance)
-    judged = judge_reliability(model, labelled_table(evidence, labels, "judge"))
+    judged = judge_reliability(model, judge)
     write_json(out / FILE, {**model.as_json(), "judged": judged})
     return WholeResult(all_files(out))
+
+
+def _tables(context: Context) -> tuple[LabelledTable, LabelledTable]:
+    """Bring labels and evidence of both splits together, of one shard at a time: columns are all that is kept."""
+    parts: list[list[LabelledTable]] = []
+    for file in shard_files(context.inputs.folder(LABELS.name)):
+        labels, evidence = (Shard(context, file.name).read(kind, _SPLITS) for kind in (LABELS, EVIDENCE))
+        parts.append([labelled_table(evidence, labels, split) for split in _SPLITS])
+    fit, judge = (LabelledTable.joined(tables) for tables in zip(*parts, strict=True))
+    return fit, judge
 
 
 def summary(context: Context, folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vcrd.prompts import PromptParams
 from vcrd.records import LABELS, MODELS, PROPOSALS, ROLLOUTS
 from vcrd.training.stepwise import read_stepwise, stepwise_digests
 
-NAME = "prm"
+NAME, SPLITS = "prm", ("prm",)
 
 
 def facts(context: Context) -> dict[str, Any]:
@@ -48,13 +48,13 @@ def build(context: Context, out: Path) -> WholeResult:
 
 def _train(context: Context, params: PrmParams, out: Path) -> WholeResult:
     base, settings = find_model(context.read(MODELS), params.train.base), context.settings
-    labels = {item.proposal_id: item.label for item in context.read(LABELS) if item.split == NAME}
+    labels = {item.proposal_id: item.label for item in context.read(LABELS, SPLITS)}
     people, rejects = read_stepwise(params.train.stepwise, base, settings.get(PromptParams))
     path, (reason, enough) = None, describe_labels(labels.values(), people, params.train.min_labels)
     if enough:
         from vcrd.training.prm import train_prm
 
-        rows = [*training_rows(context.read(ROLLOUTS), context.read(PROPOSALS), labels), *people]
+        rows = [*training_rows(context.read(ROLLOUTS, SPLITS), context.read(PROPOSALS, SPLITS), labels), *people]
         with Progress("train_prm", len(rows) * params.train.epochs) as progress:
             where = base.name, base.revision
             losses = train_prm(*where, rows, out, params.train, seed=settings.seed, progress=progress.advance)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -88,19 +89,27 @@ def _judge_steps(problem: Problem, answer: Generation, text: str, decode: Decode
     return [oracle(problem.prompt, steps[:index], step) for index, step in enumerate(steps)]
 
 
-def summarise(rows: Sequence[EvaluatedProblem]) -> dict[str, dict[str, Any]]:
-    """Return accuracy with its 95 % interval, and oracle step validity where there is one, by model."""
+def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return accuracy with its 95 % interval, and oracle step validity where there is one, by model.
+
+    Args:
+        rows: Of `EVALUATION`, gone through once.
+    """
+    answers, right, steps, sound = (Counter[str]() for _ in range(4))
+    for row in rows:
+        model = row["model"]
+        answers[model] += 1
+        right[model] += row["outcome"] == VALID
+        steps[model] += len(row["oracle_steps"])
+        sound[model] += sum(row["oracle_steps"])
     summary: dict[str, dict[str, Any]] = {}
     for model in MODELS:
-        mine = [row for row in rows if row.model == model]
-        right = sum(row.outcome == VALID for row in mine)
-        low, high = wilson_interval(right, len(mine))
-        steps = [step for row in mine for step in row.oracle_steps]
+        low, high = wilson_interval(right[model], answers[model])
         summary[model] = {
-            "n": len(mine),
-            "accuracy": round(right / max(len(mine), 1), 6),
+            "n": answers[model],
+            "accuracy": round(right[model] / max(answers[model], 1), 6),
             "low": round(low, 6),
             "high": round(high, 6),
-            "step_validity": round(sum(steps) / len(steps), 6) if steps else None,
+            "step_validity": round(sound[model] / steps[model], 6) if steps[model] else None,
         }
     return summary

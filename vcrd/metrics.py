@@ -29,7 +29,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
     return max((centre - spread) / scale, 0.0), min((centre + spread) / scale, 1.0)
 
 
-@functools.lru_cache(maxsize=65536)
+@functools.lru_cache(maxsize=4096)  # of 16 KiB each
 def _beta_masses(a: float, b: float) -> NDArray[np.float64]:
     """Masses of Beta(a, b) on a grid of 2,048 cells, exact at cell centres up to normalisation."""
     log_density = (a - 1) * np.log(_GRID) + (b - 1) * np.log1p(-_GRID)

@@ -54,7 +54,7 @@ class Numbers:
     key: str = "problem_id"
     schema: pa.Schema = _SCHEMA
 
-    def parse(self, rows: list[dict[str, Any]], /) -> list[Number]:
+    def parse(self, rows: Iterable[dict[str, Any]], /) -> list[Number]:
         """Turn rows into records."""
         return [Number(**row) for row in rows]
 

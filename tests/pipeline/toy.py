@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Numbers:
         ]
     )
 
-    def parse(self, rows: list[dict[str, Any]], /) -> list[Number]:
+    def parse(self, rows: Iterable[dict[str, Any]], /) -> list[Number]:
         return [Number(**row) for row in rows]
 
 

@@ -27,6 +27,7 @@ from vcrd.domains.demo_math import step_is_valid
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.evaluation import read_evaluation, summarise
 from vcrd.examples import SUMMARY_COLUMNS, count_signal, summarise_training
+from vcrd.io.parquet import as_row
 from vcrd.records import Model, Rollout, StepProposal, Validity
 from vcrd.report import verdict
 from vcrd.storage import store_signal
@@ -338,7 +339,7 @@ def test_evaluation_counts_answers_and_steps() -> None:
     problems = [problem(), problem(problem_id="q")]
     rows, rejects = read_evaluation(problems, "before", answers, _decode, VERIFIER, step_is_valid)
     assert not rejects
-    found = summarise(rows)["before"]
+    found = summarise(map(as_row, rows))["before"]
     assert (found["n"], found["accuracy"]) == (2, 0.5)
     assert found["step_validity"] == pytest.approx(3 / 5)
     assert found["low"] < 0.5 < found["high"]

@@ -200,9 +200,14 @@ def artefact_folder(source: Path, name: str) -> Path:
     return folder
 
 
+def stream_rows(files: Iterable[Path], schema: pa.Schema) -> Iterator[dict[str, Any]]:
+    """Read shards as rows, some of them in memory at a time."""
+    return (row for file in files for batch in read_batches(file, schema=schema) for row in batch.to_pylist())
+
+
 def read_rows(files: Iterable[Path], schema: pa.Schema) -> list[dict[str, Any]]:
     """Read whole shards as rows."""
-    return [row for file in files for row in read_table(file, schema).to_pylist()]
+    return list(stream_rows(files, schema))
 
 
 def _check_schema(path: Path, expected: pa.Schema, got: pa.Schema) -> None:

@@ -79,6 +79,15 @@ class LabelledTable:
         """Return some of the rows."""
         return LabelledTable(evidence=self.evidence.take(rows), labels=self.labels[rows], groups=self.groups[rows])
 
+    @classmethod
+    def joined(cls, parts: Sequence[LabelledTable]) -> LabelledTable:
+        """Return the rows of tables with the same scores, one behind the other."""
+        return cls(
+            evidence=EvidenceTable.joined([part.evidence for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            groups=np.concatenate([part.groups for part in parts]),
+        )
+
 
 def fit_reliability(table: LabelledTable, params: ReliabilityParams, provenance: Mapping[str, Any]) -> ReliabilityModel:
     """Fit local validity and value."""

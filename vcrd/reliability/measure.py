@@ -5,7 +5,7 @@ Intervals are percentiles of a bootstrap over groups: steps of one problem are n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,26 +50,32 @@ def measure(
     known = ~np.isnan(probabilities) & ~np.isnan(labels)
     given, truth = probabilities[known], labels[known]
     found: dict[str, Any] = {"n": int(known.sum()), "base_rate": _rounded(truth.mean()) if len(truth) else None}
-    draws = list(resamples(groups[known]))
+    draws: dict[str, list[float]] = {name: [] for name in _MEASURES}
+    for rows in resamples(groups[known]):
+        drawn, of_drawn = given[rows], truth[rows]
+        for name, function in _MEASURES.items():
+            if (value := function(drawn, of_drawn)) is not None:
+                draws[name].append(value)
     for name, function in _MEASURES.items():
-        found[name] = _with_interval(function, given, truth, draws)
+        found[name] = _interval(function(given, truth) if len(given) else None, draws[name])
     if prefixes is not None:
         found["pairs"] = pair_accuracy(given, truth, prefixes[known])
     return found
 
 
-def resamples(groups: NDArray[np.str_]) -> list[NDArray[np.int64]]:
-    """Return the rows of each bootstrap sample over groups, the same ones each time."""
+def resamples(groups: NDArray[np.str_]) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of each bootstrap sample over groups, the same ones each time; all at once would be gigabytes."""
     if not len(groups):
-        return []
+        return
     _, index = np.unique(groups, return_inverse=True)
     order = np.argsort(index, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(index))[:-1])
+    sizes = np.bincount(index)
+    firsts = np.cumsum(sizes) - sizes
     rng = np.random.default_rng(0)
-    return [
-        np.concatenate([members[drawn] for drawn in rng.integers(len(members), size=len(members))])
-        for _ in range(_RESAMPLES)
-    ]
+    for _ in range(_RESAMPLES):
+        drawn = rng.integers(len(sizes), size=len(sizes))
+        counts = sizes[drawn]
+        yield order[np.arange(counts.sum()) + np.repeat(firsts[drawn] - np.cumsum(counts) + counts, counts)]
 
 
 def brier_difference(first: Floats, second: Floats, labels: Floats, groups: NDArray[np.str_]) -> dict[str, Any]:
@@ -110,18 +116,6 @@ def diagram(probabilities: Floats, labels: Floats, bins: int = BINS) -> list[Map
         for number, rows in enumerate(np.array_split(order, bins))
         if len(rows)
     ]
-
-
-def _with_interval(
-    function: Callable[[Floats, Floats], float | None],
-    given: Floats,
-    truth: Floats,
-    draws: list[NDArray[np.int64]],
-) -> dict[str, float | None]:
-    if not len(given):
-        return _interval(None, [])
-    again = [function(given[rows], truth[rows]) for rows in draws]
-    return _interval(function(given, truth), [value for value in again if value is not None])
 
 
 def _interval(value: float | None, draws: list[float]) -> dict[str, float | None]:

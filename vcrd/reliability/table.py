@@ -61,6 +61,14 @@ class EvidenceTable:
             **{name: getattr(self, name)[rows] for name in _PLAIN},
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[EvidenceTable]) -> EvidenceTable:
+        """Return the rows of tables with the same scores, one behind the other."""
+        return cls(
+            scores={name: np.concatenate([part.scores[name] for part in parts]) for name in parts[0].scores},
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in _PLAIN},
+        )
+
     def with_completions(self, successes: NDArray[np.int64], trials: NDArray[np.int64]) -> EvidenceTable:
         """Return the same steps with other completions."""
         rest = {name: getattr(self, name) for name in _PLAIN if name not in ("successes", "trials")}

@@ -9,7 +9,7 @@ from vcrd.evaluation import summarise
 from vcrd.examples import SUMMARY_COLUMNS, count_signal
 from vcrd.io.files import read_json
 from vcrd.io.manifest import read_manifest
-from vcrd.io.parquet import read_batches, read_rows, read_table, shard_files
+from vcrd.io.parquet import read_batches, read_table, shard_files, stream_rows
 from vcrd.prm import read_spec
 from vcrd.records import ARTEFACTS, EVALUATION, TRAINING
 from vcrd.reliability import FILE
@@ -45,7 +45,7 @@ def gather_findings(folder: Callable[[str], Path], preset: str, seed: int) -> Fi
         preset=preset,
         seed=seed,
         manifests=manifests,
-        evaluation=summarise(EVALUATION.parse(read_rows(shard_files(folder(EVALUATION.name)), EVALUATION.schema))),
+        evaluation=summarise(stream_rows(shard_files(folder(EVALUATION.name)), EVALUATION.schema)),
         judged=read_json(folder(RELIABILITY) / FILE)["judged"],
         signal=signal,
         tokens=[
