@@ -108,7 +108,7 @@ def test_an_error_of_the_stage_arrives_as_it_was_raised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", [{"work": die}, {"load": die_loading}])
 def test_what_always_kills_its_worker_ends_the_stage(tmp_path: Path, broken: dict) -> None:
-    with pytest.raises(VcrdError, match=r"cost 5 workers.*finished shards are kept"):
+    with pytest.raises(VcrdError, match=r"cost 4 workers.*finished shards are kept"):
         run(tmp_path, replace(toy.SQUARE, **broken), workers=1)
 
 
