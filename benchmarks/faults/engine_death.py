@@ -1,7 +1,7 @@
 """A real engine killed in the middle of a shard: another takes the shard up three times, then the run ends cleanly.
 
-The stage is the demo's own; from within, amid a shard, it kills the process that its engine is in: its own, or that of
-vLLM's core where there is one. How often is read from the file `deaths`; every beginning is a line in `begun`.
+The stage is the demo's own; from within, amid a shard, it kills its process, which is that of its engine and of vLLM's
+core. How often is read from the file `deaths`; every beginning is a line in `begun`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from benchmarks.claims import state
 from benchmarks.faults.demo import Demo, demo_rows
@@ -49,20 +47,13 @@ def work(engine: Any, shard: Shard) -> ShardResult:
         if next(told) == 2 and deaths.get(shard.file):
             deaths[shard.file] -= 1
             (root / "deaths").write_text(json.dumps(deaths))
-            _kill_engine()
+            os.kill(os.getpid(), signal.SIGKILL)
 
     engine.tell_in_flight = tell_in_flight
     try:
         return STAGE.work(engine, shard)
     finally:
         engine.tell_in_flight = supervisor
-
-
-def _kill_engine() -> None:
-    cores = [
-        child for child in psutil.Process().children() if "EngineCore" in " ".join([child.name(), *child.cmdline()])
-    ]
-    os.kill(cores[0].pid if cores else os.getpid(), signal.SIGKILL)
 
 
 class MortalDemo(Demo):
@@ -95,8 +86,7 @@ def survived(folder: Path, calm: Demo, *changes: str) -> tuple[list[str], Agreem
         faults.append(f"{VICTIM} was begun with batches of {demo.begun(VICTIM)}, expected {SIZES}")
     if demo.begun(shard_file(0)) != SIZES[:2]:
         faults.append(f"the first shard was begun with batches of {demo.begun(shard_file(0))}")
-    # What vLLM's core runs together is a matter of its own time.
-    if not changes and demo.digests("rollouts")[shard_file(0)] != calm.digests("rollouts")[shard_file(0)]:
+    if demo.digests("rollouts")[shard_file(0)] != calm.digests("rollouts")[shard_file(0)]:
         faults.append("one kill changed a byte")
     return faults, compare_rollouts(calm, demo)
 
@@ -122,12 +112,11 @@ def failed(folder: Path, *changes: str) -> tuple[list[str], MortalDemo]:
 
 
 def claims() -> Iterator[bool]:
-    """Both engines, the second where it is installed; with vLLM's core in a process of its own."""
+    """Both engines, the second where it is installed."""
     with tempfile.TemporaryDirectory() as name:
-        yield _claim(Path(name) / "transformers", "the transformers engine")
+        yield _claim(Path(name) / "transformers", "the transformers engine's process")
         if find_spec("vllm"):
-            os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "1"
-            yield _claim(Path(name) / "vllm", "vLLM's core", *VLLM)
+            yield _claim(Path(name) / "vllm", "the process of vLLM's core", *VLLM)
 
 
 def _claim(folder: Path, who: str, *changes: str) -> bool:

@@ -216,8 +216,10 @@ def _prepare_environment(params: EngineParams) -> bool:
     on_cpu = params.device == "cpu" or (params.device == "auto" and not torch.cuda.is_available())
     if params.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("engine.device is cuda, but torch sees no GPU; set it to auto or cpu")
+    # Always in this process: scheduling is deterministic, and a core that dies takes us along, where vLLM's own client
+    # would wait for it for ever.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     defaults = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process: scheduling is deterministic, and it dies with us
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
     }

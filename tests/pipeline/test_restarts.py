@@ -1,6 +1,6 @@
 """What a dead worker is followed by: memory asks for smaller batches at once, other deaths from the second time on."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,10 @@ from vcrd.errors import VcrdError
 STAGE = replace(toy.SQUARE, sections={**toy.SQUARE.sections, "engine": EngineParams})
 
 
-def with_engine(context: Context, params: EngineParams = PARAMS) -> Context:
+def with_engine(context: Context) -> Context:
     settings = context.settings
-    plain = {**settings.plain, "engine": {}}
-    return replace(context, settings=replace(settings, sections={**settings.sections, "engine": params}, plain=plain))
+    sections, plain = {**settings.sections, "engine": PARAMS}, {**settings.plain, "engine": asdict(PARAMS)}
+    return replace(context, settings=replace(settings, sections=sections, plain=plain))
 
 
 def sizes(context: Context) -> tuple[int, int]:
