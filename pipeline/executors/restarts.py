@@ -116,7 +116,7 @@ class Restarts:
             return ", with fewer run.workers if memory was short"
         return (
             "; if memory was short, with fewer run.workers, which changes no byte, or a smaller engine.batch_size, "
-            "engine.max_in_flight or engine.max_model_len, for which this stage makes all its shards anew"
+            "engine.max_in_flight or engine.max_model_len: every stage that has an engine then makes its shards anew"
         )
 
 
