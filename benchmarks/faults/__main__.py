@@ -5,7 +5,19 @@ from __future__ import annotations
 import importlib
 import sys
 
-MODULES = ("kills", "crashes", "writers", "damages", "full_disk", "stale", "same_bytes", "poison", "old_data", "memory")
+MODULES = (
+    "kills",
+    "engine_death",
+    "crashes",
+    "writers",
+    "damages",
+    "full_disk",
+    "stale",
+    "same_bytes",
+    "poison",
+    "old_data",
+    "memory",
+)
 
 if __name__ == "__main__":
     names = sys.argv[1:] or MODULES

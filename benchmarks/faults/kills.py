@@ -105,15 +105,20 @@ def _await(dvc: Popen[str], wanted: str) -> None:
 
 
 def kill_through(run: Runnable, kills: int, rng: random.Random, toll: Toll, after: float) -> None:
-    """Start the chain again and again, each time to kill it, until it was killed so often or has come to its end."""
+    """Start the chain again and again, to kill it, until it was killed so often or has come to its end.
+
+    Another takes the place of a killed engine, and the chain goes on: it is killed again.
+    """
     before = sum(toll.killed.values())
     seen = run.finished()
+    dvc = None
     while (done := sum(toll.killed.values()) - before) < kills:
-        wanted = VICTIMS[done % len(VICTIMS)]
-        log = run.root.parent / f"{run.root.name}-{done}.log"
-        dvc = run.start("dvc", "repro", log=log)
-        kind, struck = strike(dvc, wanted, rng, after)
-        dvc.wait(timeout=_PATIENCE_SECONDS)
+        if dvc is None:
+            log = run.root.parent / f"{run.root.name}-{done}.log"
+            dvc = run.start("dvc", "repro", log=log)
+        kind, struck = strike(dvc, VICTIMS[done % len(VICTIMS)], rng, after)
+        if kind != "engine":
+            dvc.wait(timeout=_PATIENCE_SECONDS)
         now = run.finished()
         toll.redone += [path for path, identity in seen.items() if now.get(path) != identity]
         seen = now
@@ -122,8 +127,13 @@ def kill_through(run: Runnable, kills: int, rng: random.Random, toll: Toll, afte
                 toll.ended_badly.append(log.read_text()[-2000:])
             return
         toll.killed[kind] += 1
-        _, alive = psutil.wait_procs(struck, timeout=60)
-        toll.left_behind += [f"{one} after killing {kind}" for one in alive]
+        if kind != "engine":
+            dvc = None
+            _, alive = psutil.wait_procs(struck, timeout=60)
+            toll.left_behind += [f"{one} after killing {kind}" for one in alive]
+    if dvc is not None:
+        dvc.kill()
+        dvc.wait(timeout=_PATIENCE_SECONDS)
 
 
 def killed_runs(folder: Path, runs: int, kills: int, seed: int, pace: float) -> tuple[Toll, int]:

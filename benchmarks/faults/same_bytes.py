@@ -53,7 +53,11 @@ def disturbed(folder: Path, count: int, seed: int, kills: int, workers: Sequence
 
 
 def _killed(demo: Demo, stage: str, after: int) -> bool:
-    """Run a stage of two workers and kill them after so many more shards; tell whether that ended the run."""
+    """Run a stage of two workers and, after so many more shards, kill these and all that take their places.
+
+    Returns:
+        Whether that ended the run.
+    """
     scratch, over = demo.context.layout.scratch(stage), threading.Event()
 
     def committed() -> int:
@@ -65,10 +69,9 @@ def _killed(demo: Demo, stage: str, after: int) -> bool:
 
     def kill() -> None:
         while not over.is_set():
-            if committed() >= wanted and (found := workers()):
-                for process in found:
+            if committed() >= wanted:
+                for process in workers():
                     process.kill()
-                return
             time.sleep(0.02)
 
     wanted = committed() + after
@@ -182,18 +185,24 @@ def across_shards(folder: Path, count: int) -> Agreement:
     few, many = (
         Demo(folder / f"shards-{number}", demo_rows(count), f"run.num_shards={number}").prepare() for number in (2, 7)
     )
-    rows = []
     for demo in (few, many):
         demo.make("generate_rollouts")
-        rows.append(sorted(demo.rows("rollouts"), key=lambda row: str(row["rollout_id"])))
-    params = few.context.settings.get(RolloutParams)
+    return compare_rollouts(few, many)
+
+
+def compare_rollouts(one: Demo, other: Demo) -> Agreement:
+    """Compare the rollouts of two runs of the same problems."""
+    rows = [sorted(demo.rows("rollouts"), key=lambda row: str(row["rollout_id"])) for demo in (one, other)]
+    params = one.context.settings.get(RolloutParams)
     sampling = Sampling(max_tokens=params.max_tokens, temperature=params.temperature)
     asked = [
         GenerateRequest(id=name, prompt_ids=row["prompt_ids"], seed=derive_seed(1, name), sampling=sampling)
         for row in rows[0]
         for name in [row["rollout_id"]]
     ]
-    engine = load_engine(few.context.settings.get(EngineParams), str(MODELS / "student"), None, "generate")
+    engine = load_engine(
+        replace(one.context.settings.get(EngineParams), name="transformers"), str(MODELS / "student"), None, "generate"
+    )
     return compare(engine, asked, *([_generation(row) for row in several] for several in rows))
 
 

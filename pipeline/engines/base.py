@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
@@ -56,6 +56,10 @@ class EngineParams:
     kv_cache_gib: Annotated[int, Ge(1)]
     """Memory for vllm's cache where it runs on CPU."""
 
+    def halved(self) -> EngineParams:
+        """Return those of an engine that holds half as much at a time, and one sequence at least."""
+        return replace(self, batch_size=max(1, self.batch_size // 2), max_in_flight=max(1, self.max_in_flight // 2))
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
@@ -90,10 +94,13 @@ class Engine(Protocol):
     Attributes:
         tokenizer: Of its model.
         prefilled: Since it was loaded; a difference of two readings is what was done between them.
+        tell_in_flight: Called with the ids of the requests that are being answered, whenever these change; who
+            supervises the engine puts another in its place.
     """
 
     tokenizer: Any
     prefilled: PrefillCount
+    tell_in_flight: Callable[[Collection[str]], None]
 
     def generate(self, requests: Sequence[GenerateRequest], progress: Progress = ...) -> list[Generation | Failure]:
         """Continue prompts."""
@@ -108,7 +115,7 @@ class Engine(Protocol):
         """Free what the engine holds."""
 
 
-def silent(tokens: int) -> None:
+def silent(what: object) -> None:
     """Report nothing."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -79,6 +79,7 @@ class ServerEngine:
         except (OSError, ValueError) as error:
             raise ConfigError(f"tokenizer of {model.path!r} cannot be read: {first_line(error)}") from error
         self.prefilled = PrefillCount()
+        self.tell_in_flight: Callable[[Collection[str]], None] = silent
         self._in_flight, self._eos = params.max_in_flight, eos_ids(model, self.tokenizer)
         self._servers = Servers(urls, os.environ.get(KEY), patience or Patience(), params.max_in_flight)
         length = asyncio.run(self._meet())
@@ -159,16 +160,20 @@ class ServerEngine:
         """Keep a bounded number of requests on their way; each is answered once, in its own place."""
         answers, order = answerable(requests, refuse, ids)
         waiting = iter(order)
+        live: dict[int, str] = {}
 
         async def work(servers: Servers) -> None:
             for index in waiting:
                 request = requests[index]
+                live[index] = request.id
+                self.tell_in_flight(live.values())
                 read_one = partial(_read_with_prefill, read, request)
                 try:
                     answers[index], prefilled = await servers.post("/v1/completions", body(request), read_one)
                     self.prefilled += prefilled
                 except Refused as error:
                     answers[index] = Failure(id=request.id, reason=error.reason, message=error.message)
+                del live[index]
                 progress(len(getattr(answers[index], "token_ids", ids(request))))
 
         async def work_together() -> None:
@@ -180,6 +185,7 @@ class ServerEngine:
             asyncio.run(work_together())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None  # the others were cancelled for it, or say the same
+        self.tell_in_flight(())
         return [answers[index] for index in range(len(requests))]
 
 

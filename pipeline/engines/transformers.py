@@ -7,7 +7,7 @@ Axis letters: B sequences, T tokens, N tree tokens, V vocabulary, H hidden, K ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic
@@ -53,7 +53,8 @@ from vcrd.requests import (
 
 logging.disable_progress_bar()  # of loading weights; the stage shows its own
 
-_GROVE_TOKENS = 8192
+# Trees take memory like rows: 8192 tokens, less where fewer than 64 sequences are run together.
+_GROVE_TOKENS, _TOKENS_A_SEQUENCE = 8192, 128
 _MASKED = float("-inf")
 _Answered = Iterator[tuple[list[int], list[Any]]]
 
@@ -93,11 +94,13 @@ class TransformersEngine:
             raise not_loaded(model.path, error) from error
         self._model: Any = loaded.eval().to(self._device)
         self._batch_size = params.batch_size
+        self._grove_tokens = min(_GROVE_TOKENS, _TOKENS_A_SEQUENCE * params.batch_size)
         # A head is often padded beyond the tokenizer; those ids mean nothing and are never drawn.
         self._vocabulary = min(len(self.tokenizer), config.vocab_size)
         self._limits = Limits(config.vocab_size, params.max_model_len or config.max_position_embeddings)
         self._eos = frozenset(ending_ids(getattr(self._model, "generation_config", None), self.tokenizer))
         self.prefilled = PrefillCount()
+        self.tell_in_flight: Callable[[Collection[str]], None] = silent
         self._shares_prefixes = self._can_share(task)
 
     def close(self) -> None:
@@ -140,7 +143,9 @@ class TransformersEngine:
         ready = [place for place, failure in answers.items() if failure is None]
         asked = [requests[place] for place in ready]
         rows, names = [ways.ids(request) for request in asked], [request.id for request in asked]
-        groves, alone = plant(rows, names, _GROVE_TOKENS) if self._shares_prefixes else ([], list(range(len(asked))))
+        groves, alone = (
+            plant(rows, names, self._grove_tokens) if self._shares_prefixes else ([], list(range(len(asked))))
+        )
         self.prefilled += PrefillCount(asked=sum(map(len, rows)))
 
         def record(members: Iterable[int], made: Sequence[Any]) -> None:
@@ -149,6 +154,7 @@ class TransformersEngine:
 
         for grove in groves:
             self.prefilled += PrefillCount(computed=grove.size)
+            self.tell_in_flight([names[member] for member, _, _ in grove.branches()])
             for members, made in ways.grove(grove, asked):
                 good = {
                     member: answer
@@ -162,7 +168,9 @@ class TransformersEngine:
         for start in range(0, len(alone), self._batch_size):
             batch = alone[start : start + self._batch_size]
             self.prefilled += PrefillCount(computed=sum(len(rows[member]) for member in batch))
+            self.tell_in_flight([names[member] for member in batch])
             record(batch, ways.rows([asked[member] for member in batch]))
+        self.tell_in_flight(())
         return list(answers.values())
 
     def _padded(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[torch.Tensor, torch.Tensor]:

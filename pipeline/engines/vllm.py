@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from pipeline.engines.base import (
@@ -95,6 +95,7 @@ class VllmEngine:
             **options,
         )
         self.prefilled = PrefillCount()
+        self.tell_in_flight: Callable[[Collection[str]], None] = silent
         self._engine = self._llm.llm_engine
         self._in_flight = params.max_in_flight
         self._vocabulary = len(self.tokenizer)
@@ -177,21 +178,22 @@ class VllmEngine:
         """Keep the engine filled, and read each answer as it is finished."""
         answers, order = answerable(requests, refuse, ids)
         waiting = iter(order)
-        live = 0
+        live: dict[int, str] = {}
         while True:
-            while live < self._in_flight and (index := next(waiting, None)) is not None:
+            while len(live) < self._in_flight and (index := next(waiting, None)) is not None:
                 request = requests[index]
                 failure = self._add(str(index), list(ids(request)), params(request), request.id)
                 if failure is not None:
                     answers[index] = failure
                 else:
-                    live += 1
+                    live[index] = request.id
+            self.tell_in_flight(live.values())
             if not live:
                 return [answers[index] for index in range(len(requests))]
             for output in self._engine.step():
                 if output.finished:
-                    live -= 1
                     index = int(output.request_id)
+                    del live[index]
                     asked = len(ids(requests[index]))
                     self.prefilled += PrefillCount(asked, asked - (output.num_cached_tokens or 0))
                     answers[index] = read(requests[index], output)
@@ -214,8 +216,10 @@ def _prepare_environment(params: EngineParams) -> bool:
     on_cpu = params.device == "cpu" or (params.device == "auto" and not torch.cuda.is_available())
     if params.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("engine.device is cuda, but torch sees no GPU; set it to auto or cpu")
+    # Always in this process: scheduling is deterministic, and a core that dies takes us along, where vLLM's own client
+    # would wait for it for ever.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     defaults = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process: scheduling is deterministic, and it dies with us
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
     }

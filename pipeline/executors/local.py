@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing as mp
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 from typing import Any
 
-from pipeline.executors.prefill import telling_prefill
-from pipeline.shards import ShardTask, commit, finished_elsewhere
+from pipeline.executors.prefill import engine_in, telling_prefill
+from pipeline.executors.restarts import Restarts, ending_the_process, has_engine, say_in_flight
+from pipeline.shards import ShardTask, adopt, commit, finished_elsewhere
 from pipeline.stage import Context, Shard, ShardedStage
 from vcrd.errors import VcrdError
 from vcrd.io.manifest import FileEntry
@@ -28,34 +30,24 @@ _worker: dict[str, Any] = {}
 def run_tasks(
     stage: ShardedStage, context: Context, tasks: Iterable[ShardTask], workers: int, tokens: Callable[[int], None]
 ) -> Iterator[FileEntry]:
-    """Make shards and yield their entries as they are committed; `tokens` hears of tokens done."""
-    if workers == 1:
+    """Make shards and yield their entries as they are committed; `tokens` hears of tokens done.
+
+    An engine is always in a process of its own: what kills it leaves this one, which starts another.
+
+    Raises:
+        VcrdError: The same shard cost too many workers.
+    """
+    if workers == 1 and not has_engine(stage):
         loaded = None
         for number, task in enumerate(tasks):
             loaded = loaded if number else stage.load(context)
             yield run_one(stage, context, loaded, task, tokens)
         return
-    # Spawned, not forked: a forked child would inherit torch's thread pools in whatever state they are.
-    spawn = mp.get_context("spawn")
-    counter = spawn.Value("q", 0)
-    waiting = iter(tasks)
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start, initargs=(stage, context, counter)) as pool:
-        pending = {pool.submit(_run_in_worker, task) for task in islice(waiting, workers)}
-        seen = 0
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-                pending |= {pool.submit(_run_in_worker, task) for task in islice(waiting, len(done))}
-                now = counter.value
-                tokens(now - seen)
-                seen = now
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise VcrdError("a worker died (killed, or out of memory); finished shards are kept, run again") from error
-        finally:
-            for future in pending:
-                future.cancel()
+    crew = _Crew(stage, iter(tasks), tokens)
+    try:
+        yield from crew.run(context, workers)
+    finally:
+        crew.dismiss()
 
 
 def run_one(
@@ -69,21 +61,124 @@ def run_one(
     return commit(task, result, stage.kind.schema, stage.kind.key)
 
 
-def _start(stage: ShardedStage, context: Context, counter: Any) -> None:
+class _Told(ctypes.Structure):
+    """What a worker told, in memory that outlives it; without a lock, which it could take with it."""
+
+    _fields_ = (("tokens", ctypes.c_int64), ("in_flight", ctypes.c_char * 1024), ("last_words", ctypes.c_char * 512))
+
+
+class _Worker:
+    """A process that loads what a stage needs, for its first shard, and makes one after the other."""
+
+    def __init__(self, stage: ShardedStage, context: Context) -> None:
+        # Spawned, not forked: a forked child would inherit torch's thread pools in whatever state they are.
+        spawn = mp.get_context("spawn")
+        self.context, self._oom_kills, self._counted = context, _oom_kills(), 0
+        self._told: Any = spawn.RawValue(_Told)
+        self._pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_start, initargs=(stage, context, self._told))
+
+    def make(self, task: ShardTask) -> Future[FileEntry]:
+        """Begin a shard; the future of a worker that is dead says so."""
+        self._told.in_flight = b""
+        try:
+            return self._pool.submit(_run_in_worker, task)
+        except BrokenProcessPool as error:
+            broken: Future[FileEntry] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def new_tokens(self) -> int:
+        """Return how many tokens came since the last call."""
+        before, self._counted = self._counted, self._told.tokens
+        return self._counted - before
+
+    def autopsy(self) -> dict[str, Any]:
+        """Say what is known of its death, for `Restarts.after_death`."""
+        memory = _oom_kills() > self._oom_kills
+        why = _text(self._told.last_words) or ("killed while memory was short" if memory else "killed, or it crashed")
+        return {"why": why, "in_flight": _text(self._told.in_flight) or say_in_flight(()), "memory": memory}
+
+    def dismiss(self) -> None:
+        """Wait for the end of its process."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+class _Crew:
+    """Workers and the shard that each is at."""
+
+    def __init__(self, stage: ShardedStage, tasks: Iterator[ShardTask], tokens: Callable[[int], None]) -> None:
+        self._stage, self._tasks, self._tokens = stage, tasks, tokens
+        self._restarts = Restarts(stage)
+        self._workers: list[_Worker] = []
+        self._busy: dict[Future[FileEntry], tuple[_Worker, ShardTask]] = {}
+
+    def run(self, context: Context, workers: int) -> Iterator[FileEntry]:
+        """Yield entries as they are committed."""
+        for task in islice(self._tasks, workers):
+            self._hire(context, task)
+        while self._busy:
+            done, _ = wait(self._busy, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+            self._tokens(sum(worker.new_tokens() for worker in self._workers))
+            for future in done:
+                worker, task = self._busy.pop(future)
+                if isinstance(future.exception(), BrokenProcessPool):
+                    self._workers.remove(worker)
+                    worker.dismiss()
+                    self._hire(self._restarts.after_death(task.file, worker.context, **worker.autopsy()), task)
+                    continue
+                entry = future.result()
+                if (following := next(self._tasks, None)) is not None:
+                    self._busy[worker.make(following)] = worker, following
+                yield entry
+
+    def _hire(self, context: Context, task: ShardTask) -> None:
+        worker = _Worker(self._stage, context)
+        self._workers.append(worker)
+        self._busy[worker.make(task)] = worker, task
+
+    def dismiss(self) -> None:
+        """Wait for the end of all workers."""
+        for worker in self._workers:
+            worker.dismiss()
+
+
+def _start(stage: ShardedStage, context: Context, told: Any) -> None:
     die_with_parent()
-    _worker.update(stage=stage, context=context, counter=counter)
+    _worker.update(stage=stage, context=context, told=told)
 
 
 def _run_in_worker(task: ShardTask) -> FileEntry:
-    stage, context, counter = _worker["stage"], _worker["context"], _worker["counter"]
-    if "loaded" not in _worker:
-        _worker["loaded"] = stage.load(context)
+    stage, context, told = _worker["stage"], _worker["context"], _worker["told"]
 
     def progress(tokens: int) -> None:
-        with counter.get_lock():
-            counter.value += tokens
+        told.tokens += tokens
 
-    return run_one(stage, context, _worker["loaded"], task, progress)
+    def tell_in_flight(names: Collection[str]) -> None:
+        told.in_flight = say_in_flight(names).encode()[:1023]
+
+    def last_words(why: str) -> None:
+        told.last_words = why.encode()[:511]
+
+    with ending_the_process(stage, last_words):
+        if "loaded" not in _worker:
+            _worker["loaded"] = stage.load(context)
+            if (engine := engine_in(_worker["loaded"])) is not None:
+                engine.tell_in_flight = tell_in_flight
+        # What died may have committed its shard before.
+        return adopt(task) or run_one(stage, context, _worker["loaded"], task, progress)
+
+
+def _text(told: bytes) -> str:
+    return told.decode(errors="replace")
+
+
+def _oom_kills() -> int:
+    """Return how many processes this machine has killed for memory; 0 where it does not tell."""
+    try:
+        counts = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    except OSError:
+        return 0
+    return int(counts.get("oom_kill", 0))
 
 
 def die_with_parent() -> None:

@@ -12,11 +12,16 @@ from typing import Any
 from vcrd.io.progress import say
 
 
+def engine_in(loaded: Any) -> Any | None:
+    """Return the engine among what a stage loaded, if there is one."""
+    parts = loaded if isinstance(loaded, tuple) else (loaded,)
+    return next((part for part in parts if hasattr(part, "prefilled")), None)
+
+
 @contextmanager
 def telling_prefill(label: str, loaded: Any) -> Iterator[None]:
     """Tell how many prompt tokens the engine among what a stage loaded computed meanwhile, if there is one."""
-    parts = loaded if isinstance(loaded, tuple) else (loaded,)
-    engine = next((part for part in parts if hasattr(part, "prefilled")), None)
+    engine = engine_in(loaded)
     if engine is None:
         yield
         return

@@ -16,6 +16,8 @@ import ray
 from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from tests.pipeline import toy
+from tests.pipeline.test_restarts import STAGE as MORTAL
+from tests.pipeline.test_restarts import short_of_memory, with_engine
 from tests.pipeline.test_runner import made, outputs
 from tests.workspace import Workspace
 from vcrd.errors import SchemaError, VcrdError
@@ -33,7 +35,7 @@ def cluster() -> Iterator[None]:
 
 
 def run(root: Path, stage: ShardedStage, executor: str = "ray", workers: int = 2) -> None:
-    context = toy.context(root, num_shards=SHARDS)
+    context = with_engine(toy.context(root, num_shards=SHARDS))
     run_settings = replace(context.settings.run, executor=executor)
     context = replace(context, settings=replace(context.settings, run=run_settings))
     run_whole(toy.MAKE, context)
@@ -108,8 +110,15 @@ def test_an_error_of_the_stage_arrives_as_it_was_raised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", [{"work": die}, {"load": die_loading}])
 def test_what_always_kills_its_worker_ends_the_stage(tmp_path: Path, broken: dict) -> None:
-    with pytest.raises(VcrdError, match=r"cost 5 workers.*finished shards are kept"):
+    with pytest.raises(VcrdError, match=r"cost 4 workers.*finished shards are kept"):
         run(tmp_path, replace(toy.SQUARE, **broken), workers=1)
+
+
+def test_a_shard_for_which_memory_is_short_is_made_in_smaller_batches(tmp_path: Path) -> None:
+    run(tmp_path / "ray", replace(MORTAL, work=short_of_memory))
+    run(tmp_path / "local", MORTAL, "local", workers=1)
+    assert outputs(tmp_path / "ray") == outputs(tmp_path / "local")
+    assert len(made(tmp_path / "ray")) == SHARDS
 
 
 @pytest.mark.slow
