@@ -59,6 +59,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_student_of_one(
     trained: Workspace, run: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
