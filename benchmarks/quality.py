@@ -20,7 +20,7 @@ _KEPT, _HOURS = 0.8, 6.0
 
 def main() -> bool:
     """Tell it all."""
-    runs = read_results()
+    runs = list(read_results().values())
     domains = sorted({run.domain for run in runs})
     held = [holds for domain in domains for holds in _of_domain(by_method(runs, domain), domain)]
     return all([*held, *_equal_cost(runs)])

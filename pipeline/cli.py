@@ -21,6 +21,7 @@ from pipeline.layout import Layout
 from pipeline.params import Settings, parse_settings, read_yaml, sections_of
 from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.shards import adopt, plan_shards, stage_facts
+from pipeline.shared import shared_scratch
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
 from vcrd.errors import ConfigError, VcrdError, leave_closed_pipe
 from vcrd.io.manifest import read_manifest
@@ -136,7 +137,7 @@ def load_settings(path: Path, package: str) -> Settings:
 
 
 def _context(stage: Stage, settings: Settings, limit: int | None, dry_run: bool) -> Context:
-    layout = Layout(settings.preset)
+    layout = Layout(settings.preset, store=shared_scratch())
     context = Context(settings, layout, layout)
     if limit is None:
         return context
@@ -185,7 +186,9 @@ def describe(stage: Stage, context: Context) -> str:
             lines.append(f"  reads {name}: not there yet")
     if isinstance(stage, ShardedStage) and not missing:
         tasks = plan_shards(stage, context, stage_facts(stage, context))
-        done = sum(adopt(task) is not None for task in tasks)
+        store = context.layout.shared(stage.name)
+        shared = {path.name for path in store.iterdir()} if store is not None else set()
+        done = sum(task.entry_path.name in shared or adopt(task) is not None for task in tasks)
         lines.append(f"  shards: {len(tasks)}, of which {done} are finished and {len(tasks) - done} would be made")
     lines.extend(f"  {name}: {json.dumps(context.settings.plain[name])}" for name in stage.sections)
     return "\n".join(lines)

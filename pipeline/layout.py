@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vcrd.io.stores import StorePath
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -13,6 +15,7 @@ class Layout:
     preset: str
     data: Path = Path("data")
     hidden: Path = Path(".vcrd")
+    store: str | None = None
 
     def folder(self, artefact: str) -> Path:
         """Folder of an artefact."""
@@ -29,6 +32,10 @@ class Layout:
     def scratch(self, stage: str) -> Path:
         """Finished shards, kept across runs whatever makes DVC delete the outputs."""
         return self.hidden / "scratch" / self.preset / stage
+
+    def shared(self, stage: str) -> StorePath | None:
+        """Finished shards in the object store that machines share; None where they share none."""
+        return StorePath.of(self.store) / self.preset / stage if self.store else None
 
     def timings(self, stage: str) -> Path:
         """Clock times of a stage: shown, never hashed."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.executors import run_tasks
 from pipeline.shards import ShardTask, adopt, plan_shards, shard_file, stage_facts, write_rejects
+from pipeline.shared import Piece, share, share_all
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
 from vcrd.errors import SchemaError, UnfinishedError, VcrdError
 from vcrd.io.files import (
@@ -35,6 +36,7 @@ from vcrd.io.files import (
 from vcrd.io.lock import locked
 from vcrd.io.manifest import Manifest, check_files, read_manifest, write_manifest
 from vcrd.io.progress import Progress
+from vcrd.io.stores import StorePath
 
 _REJECTS = "rejects.json"
 
@@ -108,6 +110,7 @@ def run_sharded(
 
 def _make_missing(stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int, end: float) -> Made:
     """Make what is not there, and return what that was."""
+    share_all(task.piece for task in tasks)
     todo = [task for task in tasks if adopt(task) is None]
     if not todo:
         return Made()
@@ -192,9 +195,13 @@ def run_whole(stage: WholeStage, context: Context) -> Manifest:
     started = time.monotonic()
     with locked(scratch / ".lock"):
         remove_temporaries(scratch)
+        store = context.layout.shared(stage.name)
+        piece = _piece(store, finished) if store is not None else None
+        share(piece)
         made = not _is_whole(finished)
         if made:
             _build(stage, context, facts, finished)
+            share(piece, made=True)
         manifest = read_manifest(finished / "out")
         refuse_too_many_rejects(stage, context, manifest)
         out = finished / "out"
@@ -202,6 +209,18 @@ def run_whole(stage: WholeStage, context: Context) -> Manifest:
         _publish(stage, context, {entry.file: out / entry.file for entry in manifest.files}, rejects, manifest)
         record(stage, context, manifest, Made(1, manifest.rows) if made else Made(), 1, time.monotonic() - started)
     return manifest
+
+
+def _piece(store: StorePath, finished: Path) -> Piece:
+    def files() -> dict[str, Path]:
+        paths = sorted(path for path in finished.rglob("*") if path.is_file()) if _is_whole(finished) else []
+        return {path.relative_to(finished).as_posix(): path for path in paths}
+
+    def install(folder: Path) -> None:
+        shutil.rmtree(finished, ignore_errors=True)
+        folder.rename(finished)
+
+    return Piece(store, finished.name, finished.parent, files, install)
 
 
 def whole_facts(stage: WholeStage, context: Context) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Shards: which there are, what decides each, and how one is committed to scratch.
 
 A shard in scratch is three files named after its fingerprint: rows, rejects, and an entry written last. The entry is
-what makes the shard exist; it is adopted only while both checksums in it hold.
+what makes the shard exist; it is adopted only while both checksums in it hold. Where machines share scratch through an
+object store, a shard is shared when it is committed.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from pipeline.shared import Piece, share
 from pipeline.stage import Context, ShardedStage, ShardResult, Stage, TableKind, WholeResult
 from vcrd.errors import SchemaError, VcrdError
 from vcrd.io.files import check_seal, fingerprint, read_json, sealed, sha256_file, write_json
 from vcrd.io.manifest import FileEntry, read_manifest
 from vcrd.io.parquet import as_row, table_from_rows, table_writer, write_table
 from vcrd.io.rejects import REJECTS_SCHEMA, Reject, count_reasons
+from vcrd.io.stores import StorePath
 
 
 def shard_file(index: int) -> str:
@@ -40,6 +44,7 @@ class ShardTask:
     file: str
     fingerprint: str
     scratch: Path
+    store: StorePath | None = None
 
     @property
     def rows_path(self) -> Path:
@@ -55,6 +60,22 @@ class ShardTask:
     def entry_path(self) -> Path:
         """The entry that makes the shard exist."""
         return self.rows_path.with_suffix(".json")
+
+    @property
+    def piece(self) -> Piece | None:
+        """What of it machines share; None where they share nothing."""
+        if self.store is None:
+            return None
+        return Piece(self.store, self.rows_path.stem, self.scratch, self._files, self._install)
+
+    def _files(self) -> dict[str, Path]:
+        paths = (self.rows_path, self.rejects_path, self.entry_path) if adopt(self) is not None else ()
+        return {path.name: path for path in paths}
+
+    def _install(self, folder: Path) -> None:
+        for path in (self.rows_path, self.rejects_path, self.entry_path):
+            with suppress(FileNotFoundError):  # an index that lacks one is of no whole shard
+                (folder / path.name).replace(path)
 
 
 def stage_facts(stage: Stage, context: Context) -> dict[str, Any]:
@@ -81,13 +102,9 @@ def plan_shards(stage: ShardedStage, context: Context, facts: Mapping[str, Any])
     for name, files in digests.items():
         if missing := [file for file in names if file not in files]:
             raise SchemaError(f"lacks {missing[0]}, which another input of {stage.name} has", file=name)
-    scratch = context.layout.scratch(stage.name)
-    return [
-        ShardTask(
-            file, fingerprint({**facts, "shard": {name: files[file] for name, files in digests.items()}}), scratch
-        )
-        for file in names
-    ]
+    scratch, store = context.layout.scratch(stage.name), context.layout.shared(stage.name)
+    shards = [{**facts, "shard": {name: files[file] for name, files in digests.items()}} for file in names]
+    return [ShardTask(file, fingerprint(shard), scratch, store) for file, shard in zip(names, shards, strict=True)]
 
 
 def adopt(task: ShardTask) -> FileEntry | None:
@@ -108,6 +125,14 @@ def adopt(task: ShardTask) -> FileEntry | None:
     return entry if whole else None
 
 
+def finished_elsewhere(task: ShardTask) -> FileEntry | None:
+    """Return the entry of a shard that another machine has finished since this one looked for all of them."""
+    if task.piece is None:
+        return None
+    share(task.piece)
+    return adopt(task)
+
+
 def commit(task: ShardTask, result: ShardResult, schema: Any, key: str) -> FileEntry:
     """Write a shard's rows, then its rejects, then the entry."""
     check_counts(task.file, result.records, result.rejects, result.expected, key)
@@ -123,7 +148,8 @@ def commit(task: ShardTask, result: ShardResult, schema: Any, key: str) -> FileE
     )
     proof = {"entry": asdict(entry), "rejects_sha256": sha256_file(task.rejects_path)}
     write_json(task.entry_path, sealed(proof))
-    return entry
+    share(task.piece, made=True)
+    return entry if task.store is None else adopt(task) or entry  # another machine's, where that was first
 
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:

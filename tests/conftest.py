@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.workspace import ROOT, Workspace
+
+if TYPE_CHECKING:
+    from tests.s3_server import S3
 
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -74,3 +79,24 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("finished") / "project").small_demo()
     workspace.repro()
     return workspace
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """A stand-in for S3."""
+    from tests.s3_server import S3  # seconds, which most tests need not wait for
+
+    server = S3()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The same, where the environment says that it is S3."""
+    from tests.s3_server import forget_clients
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    forget_clients()
+    return s3_server

@@ -171,7 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, listed)
         elif verb == "paths-info":
             paths = parse_qs(body.decode())["paths"]
-            self._send(200, [_info(path, *found[1][path]) for path in paths if path in found[1]])
+            listed = {item["path"]: item for item in _listing(found[1], "", recursive=True)}
+            self._send(200, [listed[path] for path in paths if path in listed])
         elif verb == "preupload":
             self._send(200, {"files": [self._mode(item["path"], found[1]) for item in json.loads(body)["files"]]})
         elif verb == "commit":

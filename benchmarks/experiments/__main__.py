@@ -12,9 +12,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import click
 
-from benchmarks.experiments.matrix import finished_runs, run_matrix
+from benchmarks.experiments.matrix import finished_runs, run_matrix, take_over
 from benchmarks.experiments.plan import tuned_file
-from benchmarks.experiments.report import write_report
+from benchmarks.experiments.report import read_results, write_report
 from benchmarks.experiments.sizes import SIZES, Size, workspace
 from benchmarks.experiments.tuning import best_rates
 from pipeline.cli import guarded
@@ -51,7 +51,17 @@ def tune(domain: str) -> None:
     size = _size("dev", domain)
     run_matrix(domain, size, workspace())
     runs, _ = finished_runs(domain, size, workspace())
-    write_json(tuned_file(domain), best_rates(runs, size))
+    write_json(tuned_file(domain), best_rates(list(runs.values()), size))
+
+
+@main.command()
+@click.argument("domain")
+def resume(domain: str) -> None:
+    """Take over the committed runs of another sitting: what decides them being the same, they are not made again."""
+    size = _size("full", domain)
+    taken = take_over(domain, size, workspace(), read_results())
+    runs, planned = finished_runs(domain, size, workspace())
+    sys.stderr.write(f"{domain}: {taken} runs taken over, {len(runs)} of {planned} finished\n")
 
 
 @main.command()
@@ -61,7 +71,7 @@ def report(size: str) -> None:
     chosen = SIZES[size]
     found = [finished_runs(domain, chosen, workspace()) for domain in chosen.domains]
     sys.stderr.write(f"{sum(len(runs) for runs, _ in found)} of {sum(planned for _, planned in found)} runs\n")
-    write_report(chosen, [run for runs, _ in found for run in runs])
+    write_report(chosen, {name: run for runs, _ in found for name, run in runs.items()})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipeline.cli import load_settings, stages_of
 from pipeline.layout import Layout
 from pipeline.params import sections_of
 from pipeline.runner import Split, run_sharded, run_whole
-from pipeline.shards import adopt, plan_shards, stage_facts
+from pipeline.shards import ShardTask, adopt, commit, plan_shards, stage_facts
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
 from vcrd.io.parquet import read_rows
 
@@ -97,10 +98,33 @@ def run_matrix(domain: str, size: Size, workspace: Path) -> None:
     run_sharded(matrix_stage(size, workspace), context, WORKERS, Split())
 
 
-def finished_runs(domain: str, size: Size, workspace: Path) -> tuple[list[Run], int]:
-    """Return the runs of a domain that are finished so far, and how many there will be."""
+def _tasks(domain: str, size: Size, workspace: Path) -> list[ShardTask]:
     context, stage = _context(domain, size, workspace), matrix_stage(size, workspace)
     run_whole(plan_stage(size), context)
-    tasks = plan_shards(stage, context, stage_facts(stage, context))
-    done = [task.rows_path for task in tasks if adopt(task) is not None]
-    return RUNS.parse(read_rows(done, RUNS.schema)), len(tasks)
+    return plan_shards(stage, context, stage_facts(stage, context))
+
+
+def finished_runs(domain: str, size: Size, workspace: Path) -> tuple[dict[str, Run], int]:
+    """Return the runs of a domain that are finished so far, by fingerprint, and how many there will be."""
+    tasks = _tasks(domain, size, workspace)
+    done = [task for task in tasks if adopt(task) is not None]
+    runs = RUNS.parse(read_rows([task.rows_path for task in done], RUNS.schema))
+    return dict(zip((task.fingerprint for task in done), runs, strict=True)), len(tasks)
+
+
+def take_over(domain: str, size: Size, workspace: Path, finished: Mapping[str, Run]) -> int:
+    """Put runs that another clone finished into the workspace, as far as all that decides them is the same here.
+
+    Args:
+        domain: Of the runs.
+        size: Of the matrix.
+        workspace: To put them into.
+        finished: Runs by fingerprint; any others are passed over.
+
+    Returns:
+        How many were put there.
+    """
+    lacking = [task for task in _tasks(domain, size, workspace) if task.fingerprint in finished and not adopt(task)]
+    for task in lacking:
+        commit(task, ShardResult([finished[task.fingerprint]], [], expected=1), RUNS.schema, RUNS.key)
+    return len(lacking)

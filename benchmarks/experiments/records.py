@@ -81,3 +81,5 @@ RUNS = Artefact(
         ("pool_seconds", pa.float64()),
     ),
 )
+GATHERED = RUNS.schema.append(pa.field("fingerprint", pa.string(), nullable=False))
+"""Of finished runs that are committed: with the digest of all that decides one, by which another clone knows it."""

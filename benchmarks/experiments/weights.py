@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.experiments.loaded import Pool
-from benchmarks.experiments.pool import PoolPlace
+from benchmarks.experiments.pool import PoolPlace, make_pool
 from benchmarks.experiments.records import Run
 from benchmarks.experiments.sizes import Size, workspace
 from benchmarks.rivals import DEFAULT, METHODS
@@ -28,6 +28,7 @@ def weight_histograms(size: Size, runs: Sequence[Run]) -> dict[str, dict[str, li
             place = PoolPlace(
                 domain=domain, pretrain_seed=pretrain, distill_seed=distill, size=size, workspace=workspace()
             )
+            make_pool(place)
             found[domain] = _histograms(Pool(place))
     return found
 

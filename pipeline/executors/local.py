@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.executors.prefill import telling_prefill
-from pipeline.shards import ShardTask, commit
+from pipeline.shards import ShardTask, commit, finished_elsewhere
 from pipeline.stage import Context, Shard, ShardedStage
 from vcrd.errors import VcrdError
 from vcrd.io.manifest import FileEntry
@@ -61,7 +61,9 @@ def run_tasks(
 def run_one(
     stage: ShardedStage, context: Context, loaded: Any, task: ShardTask, progress: Callable[[int], None]
 ) -> FileEntry:
-    """Make a shard and commit it."""
+    """Make a shard and commit it, unless another machine has meanwhile."""
+    if (entry := finished_elsewhere(task)) is not None:
+        return entry
     with telling_prefill(f"{stage.name} {Path(task.file).stem}", loaded):
         result = stage.work(loaded, Shard(context, task.file, progress))
     return commit(task, result, stage.kind.schema, stage.kind.key)

@@ -10,21 +10,22 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.experiments import matrix, plan
+from benchmarks.experiments import matrix, plan, report
 from benchmarks.experiments.digest import domain_digest
 from benchmarks.experiments.plan import plan_stage, planned_runs
 from benchmarks.experiments.problems import pool_problems
-from benchmarks.experiments.records import PLAN, PlannedRun, Run
+from benchmarks.experiments.records import PLAN, RUNS, PlannedRun, Run
 from benchmarks.experiments.sizes import DEV_SEED, SIZES, Size
 from benchmarks.rivals import COMPARED, METHODS
 from pipeline.cli import load_settings
 from pipeline.layout import Layout
 from pipeline.runner import Split, run_sharded, run_whole
+from pipeline.shards import commit
 from pipeline.stage import Context, Shard, ShardResult
 from tests.workspace import ROOT
 from vcrd.domains import DOMAINS
 from vcrd.io.files import write_json
-from vcrd.io.parquet import read_rows, shard_files
+from vcrd.io.parquet import read_rows, shard_files, write_table
 
 SIZE = replace(SIZES["small"], noisy_seeds=(), distill_seeds=(1, 2))
 SETTINGS = load_settings(ROOT / "presets/demo-math.yaml", "stages")
@@ -123,6 +124,24 @@ def test_another_size_makes_everything_again(tmp_path: Path, change: dict[str, A
     first = len(made.made)
     made.run(replace(small, **change))
     assert len(made.made) == 2 * first
+
+
+def test_another_clone_goes_on_from_committed_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, here, there = replace(SIZE, name="full"), tmp_path / "here", tmp_path / "there"
+    monkeypatch.setattr(matrix, "_DATA", tmp_path / "data")
+    planned = {plan.shard_name(run): run for run in planned_runs(size, SETTINGS)}
+    tasks = matrix._tasks("demo-math", size, here)
+    for task in tasks[:5]:
+        commit(task, ShardResult([done(planned[task.file])], [], expected=1), RUNS.schema, RUNS.key)
+    runs, count = matrix.finished_runs("demo-math", size, here)
+    assert (len(runs), count) == (5, len(planned))
+    write_table(tmp_path / report.PARQUET, report.gathered(runs))
+    committed = report.read_results(tmp_path)
+    assert committed == runs
+    assert matrix.take_over("demo-math", size, there, committed) == 5
+    assert matrix.finished_runs("demo-math", size, there) == (runs, count)
+    assert matrix.take_over("demo-math", size, there, committed) == 0
+    assert matrix.take_over("demo-math", replace(size, step_tokens=9), there, committed) == 0
 
 
 @pytest.mark.parametrize("name", DOMAINS)

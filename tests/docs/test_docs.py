@@ -64,6 +64,14 @@ NOT_RUN = {
         "needs models and minutes",
         "tests/stages/test_errors.py::test_a_job_array_makes_what_one_process_makes",
     ),
+    "vcrd push data/demo-math s3://bucket/demo-math": (
+        "needs a store",
+        "tests/vcrd/test_stores.py::test_what_is_pushed_is_the_run_byte_for_byte",
+    ),
+    "vcrd validate s3://bucket/demo-math": (
+        "needs a store",
+        "tests/vcrd/test_stores.py::test_validate_finds_the_same_there_as_here",
+    ),
     "vllm serve ...": (
         "a model of 72 billion parameters",
         "tests/pipeline/test_server.py::TestServer::test_greedy_tokens_candidates_and_tails_agree",
@@ -77,6 +85,10 @@ NOT_RUN = {
     "python -m benchmarks.experiments report": (
         "needs runs",
         "tests/benchmarks/test_quality.py::test_the_table_takes_the_place_of_the_one_before",
+    ),
+    "python -m benchmarks.experiments resume demo-math": (
+        "needs committed runs",
+        "tests/benchmarks/test_matrix.py::test_another_clone_goes_on_from_committed_runs",
     ),
     "python -m benchmarks.quality": (
         "needs runs",

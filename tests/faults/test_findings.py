@@ -159,3 +159,9 @@ def test_a_pattern_that_never_ends_is_bounded() -> None:
     assert time.monotonic() - started < 10 * PATTERN_SECONDS
     [result] = check_instructions(["keywords:existence"], [{"keywords": ["te+a"]}], "teea")
     assert result.strict
+
+
+@pytest.mark.parametrize("pattern", ["a{4294967296}", "(" * 2000 + ")" * 2000])
+def test_a_pattern_that_cannot_be_compiled_is_named(pattern: str) -> None:
+    with pytest.raises(SchemaError, match="a regular expression"):
+        check_instructions(["keywords:existence"], [{"keywords": [pattern]}], "an answer")

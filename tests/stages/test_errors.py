@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.s3_server import S3
 from tests.workspace import Workspace
 from vcrd.io.parquet import shard_files
 
@@ -294,3 +295,21 @@ def test_a_job_array_makes_what_one_process_makes(finished: Workspace, tmp_path:
     timing = json.loads((run.root / ".vcrd/timings/demo-math/generate_rollouts.json").read_text())
     assert timing["made"] == 0
     assert run.digests() == finished.digests()
+
+
+def test_machines_that_share_an_object_store_alone_make_what_one_machine_makes(
+    finished: Workspace, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VCRD_SCRATCH", f"{s3.bucket()}/run")
+    made = 0
+    for name, options in (("one", ("--num-shards", "2")), ("two", ())):
+        run = finished.copy(tmp_path / name)
+        for stage in ("estimate_validity", "fit_reliability"):
+            shutil.rmtree(run.root / ".vcrd/scratch/demo-math" / stage)
+        for stage in ("fit_reliability", "estimate_validity"):
+            done = run.stage(stage, *(options if stage == "estimate_validity" else ()))
+            assert done.returncode == 0, done.stderr
+            timing = json.loads((run.root / f".vcrd/timings/demo-math/{stage}.json").read_text())
+            made += timing["made"] if name == "two" else 0
+        assert run.digests() == finished.digests()
+    assert made == 1, "of two shards and the maps, the first machine made all but one shard"

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from vcrd.export import TARGETS, export_training
+from vcrd.io.stores import as_path
 
 
 @click.command(name="export")
-@click.argument("source", metavar="RUN_OR_TRAINING_FOLDER", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN_OR_TRAINING_FOLDER", type=click.Path())
 @click.option("--to", type=click.Choice(list(TARGETS)), required=True, help="Whose columns.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to make.")
 @click.option(
@@ -25,7 +26,7 @@ from vcrd.export import TARGETS, export_training
 @click.option("--overwrite", is_flag=True, help="Replace the folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    source: Path,
+    source: str,
     to: str,
     output: Path,
     drop: tuple[str, ...],
@@ -46,7 +47,7 @@ def command(
 
     Exit codes: 0 done, 2 you can fix it (what the trainer cannot carry, the tokenizer, a folder), 3 the data is bad.
     """  # noqa: D301 - the mark is a backspace itself, which an r would undo
-    done = export_training(source, to, output, drop=drop, tokenizer=tokenizer, overwrite=overwrite)
+    done = export_training(as_path(source), to, output, drop=drop, tokenizer=tokenizer, overwrite=overwrite)
     for lost in done.lost:
         click.echo(f"warning: {to} {lost}", err=True)
     if as_json:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import click
 
 from vcrd.errors import SchemaError
+from vcrd.io.stores import as_path
 from vcrd.validate import Findings, validate
 
 
 @click.command(name="validate")
-@click.argument("folder", metavar="RUN_OR_ARTEFACT_FOLDER", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="RUN_OR_ARTEFACT_FOLDER", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, also where something is wrong.")
-def command(folder: Path, as_json: bool) -> None:
+def command(folder: str, as_json: bool) -> None:
     """Check files, checksums, schema, keys and row order of any artefact, and the invariants of `training`.
 
     \b
     vcrd validate data/demo-math                 every artefact of a run
     vcrd validate data/demo-math/training        one of them
+    vcrd validate s3://bucket/demo-math          as it lies in an object store
     vcrd validate data/demo-math --json | jq .ok
 
     Of `training`: lengths, labels, ids in the vocabulary, teacher's probabilities, validities, targets and strengths,
@@ -28,10 +29,10 @@ def command(folder: Path, as_json: bool) -> None:
 
     Exit codes: 0 all holds, 2 nothing to check, 3 the data is bad.
     """  # noqa: D301 - the mark is a backspace itself, which an r would undo
-    found = validate(folder)
+    found = validate(as_path(folder))
     faults = sum(sum(item.counts.values()) for item in found)
     if as_json:
-        told = {"folder": str(folder), "ok": not faults, "artefacts": [item.as_json() for item in found]}
+        told = {"folder": folder, "ok": not faults, "artefacts": [item.as_json() for item in found]}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         for item in found:

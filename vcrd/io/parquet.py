@@ -6,7 +6,7 @@ Without page checksums a flipped bit is read back as wrong data; with them it is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.io.files import atomic_path
+from vcrd.io.manifest import read_manifest
+from vcrd.io.stores import StorePath
 
 ROW_GROUP_ROWS, ROW_GROUP_BYTES = 4096, 2**27
 
@@ -159,7 +161,8 @@ def read_schema(path: Path) -> pa.Schema:
 @contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        opened = path.open("rb") if isinstance(path, StorePath) else nullcontext(path)
+        with opened as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
             yield file
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is missing; run the stage that writes it") from error
@@ -168,12 +171,16 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """Return the shards of a data set folder in their order.
+    """Return the shards of a data set folder in their order; in an object store, those that its manifest names.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: There are none, or there is no manifest in an object store: the folder was not put to its end.
     """
-    files = sorted(folder.glob("*.parquet"))
+    if isinstance(folder, StorePath):
+        names = [entry.file for entry in read_manifest(folder).files if entry.file.endswith(".parquet")]
+    else:
+        names = [path.name for path in folder.glob("*.parquet")]
+    files = [folder / name for name in sorted(names)]
     if not files:
         raise ConfigError(f"{folder} holds no *.parquet; run the stage that writes it")
     return files

@@ -9,6 +9,7 @@ from datasets import Dataset, IterableDataset
 
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.io.parquet import read_schema, read_table, shard_files
+from vcrd.io.stores import as_path
 from vcrd.records import TOKENIZER_KEY
 from vcrd.rows import TOKEN_COLUMNS, wrong_rows
 from vcrd.storage import COMPACT_COLUMNS, PLAIN_COLUMNS
@@ -31,13 +32,13 @@ def load_training_dataset(folder: Path | str, *, streaming: bool = False) -> Tra
     """Return the per-token columns of a `training` folder, the teacher signal as it is stored.
 
     Args:
-        folder: Of shards.
+        folder: Of shards, or its URL in an object store.
         streaming: Read row groups as they are wanted, instead of all at once; rows are then checked by the collator.
 
     Raises:
         SchemaError: A column is missing, per-token columns differ in length, a weight cannot be, or shards differ.
     """
-    files = shard_files(Path(folder))
+    files = shard_files(as_path(folder))
     names, tokenizer = _common(files)
     if streaming:
         dataset = _stream(files, names)

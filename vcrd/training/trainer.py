@@ -33,8 +33,8 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
     Args:
         model: As in `SFTTrainer`.
         args: A `WeightedSFTConfig`.
-        train_dataset: A `training` folder, what `load_training_dataset` returns, or any `datasets.Dataset` or
-            `IterableDataset` with its per-token columns.
+        train_dataset: A `training` folder or its URL in a store, what `load_training_dataset` returns, or any
+            `datasets.Dataset` or `IterableDataset` with its per-token columns.
         eval_dataset: Likewise, or several by name; it is never packed, nor merged to trees.
         kwargs: Of `SFTTrainer`: processing_class, peft_config, callbacks, ...
 

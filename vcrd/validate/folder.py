@@ -11,6 +11,7 @@ import pyarrow as pa
 from vcrd.errors import ConfigError, SchemaError
 from vcrd.io.manifest import MANIFEST_NAME, Manifest
 from vcrd.io.parquet import read_batches, read_schema, schema_difference
+from vcrd.io.stores import StorePath
 from vcrd.records import ARTEFACTS, COMPACT_TRAINING_SCHEMA, TRAINING, Artefact
 from vcrd.validate.files import check_files, check_manifest
 from vcrd.validate.findings import Findings
@@ -37,7 +38,9 @@ def validate(folder: Path) -> list[Findings]:
 
 
 def _is_artefact(folder: Path) -> bool:
-    return (folder / MANIFEST_NAME).is_file() or any(folder.glob("*.parquet"))
+    if (folder / MANIFEST_NAME).is_file():
+        return True
+    return not isinstance(folder, StorePath) and any(folder.glob("*.parquet"))  # there, the manifest makes it exist
 
 
 def _validate_artefact(folder: Path) -> Findings:

@@ -101,6 +101,6 @@ def as_words(value: Any) -> list[str]:
 def _compiling(pattern: str) -> str:
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"a regular expression ({error})") from None
     return pattern
