@@ -29,7 +29,7 @@ from vcrd.io.parquet import read_table, shard_files
 
 EXIT_CODES = """\b
 Exit codes: 0 done, 1 a bug of ours or a killed worker, 2 you can fix it (one line says how), 3 the data is bad,
-75 another process runs this stage, 130 interrupted.
+75 run it again: another process runs this stage, or the deadline left shards to be made, 130 interrupted.
 """
 _EXAMPLES = """\b
 python -m {module}                 run it, as `dvc repro` does; what is finished is adopted
@@ -162,8 +162,8 @@ def _run(stage: Stage, context: Context, split: Split, deadline: float) -> None:
     if isinstance(stage, ShardedStage):
         manifest = run_sharded(stage, context, context.settings.run.workers, split, deadline)
     elif isinstance(stage, WholeStage):
-        if split.count > 1:
-            raise ConfigError(f"{stage.name} runs in one piece; leave out --num-shards")
+        if split.count > 1 or deadline < math.inf:
+            raise ConfigError(f"{stage.name} runs in one piece; leave out --num-shards and --deadline")
         manifest = run_whole(stage, context)
     else:
         raise TypeError(f"{stage.name} is neither sharded nor whole")

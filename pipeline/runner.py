@@ -20,7 +20,7 @@ from pipeline.executors import run_tasks
 from pipeline.shards import ShardTask, adopt, plan_shards, shard_file, stage_facts, write_rejects
 from pipeline.shared import Piece, share, share_all
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
-from vcrd.errors import SchemaError, VcrdError
+from vcrd.errors import SchemaError, UnfinishedError, VcrdError
 from vcrd.io.files import (
     check_seal,
     fingerprint,
@@ -35,7 +35,7 @@ from vcrd.io.files import (
 )
 from vcrd.io.lock import locked
 from vcrd.io.manifest import Manifest, check_files, read_manifest, write_manifest
-from vcrd.io.progress import Progress, say
+from vcrd.io.progress import Progress
 from vcrd.io.stores import StorePath
 
 _REJECTS = "rejects.json"
@@ -75,7 +75,10 @@ def run_sharded(
         deadline: No shard is begun after so many seconds.
 
     Returns:
-        What was assembled; None for a split that is not the whole, or where the deadline left shards to be made.
+        What was assembled; None for a split that is not the whole.
+
+    Raises:
+        UnfinishedError: The deadline left shards to be made.
     """
     facts = stage_facts(stage, context)
     tasks = plan_shards(stage, context, facts)
@@ -85,8 +88,8 @@ def run_sharded(
         if split.count == 1:
             remove_temporaries(scratch)
         mine = [task for number, task in enumerate(tasks) if split.takes(number)]
-        made, left = _make_missing(stage, context, mine, workers, started + deadline)
-        if split.count > 1 or left:
+        made = _make_missing(stage, context, mine, workers, started + deadline)
+        if split.count > 1:
             return None
         entries = [entry for task in tasks if (entry := adopt(task)) is not None]
         if len(entries) != len(tasks):
@@ -105,14 +108,12 @@ def run_sharded(
     return manifest
 
 
-def _make_missing(
-    stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int, end: float
-) -> tuple[Made, int]:
-    """Make what is not there; return what that was, and how many shards the end came too early for."""
+def _make_missing(stage: ShardedStage, context: Context, tasks: Sequence[ShardTask], workers: int, end: float) -> Made:
+    """Make what is not there, and return what that was."""
     share_all(task.piece for task in tasks)
     todo = [task for task in tasks if adopt(task) is None]
     if not todo:
-        return Made(0, 0, None), 0
+        return Made()
     made, rows, in_time = 0, 0, takewhile(lambda _: time.monotonic() < end, todo)
     with Progress(stage.name, len(tasks), "shard") as progress:
         progress.advance(len(tasks) - len(todo))
@@ -121,8 +122,8 @@ def _make_missing(
             made += 1
             rows += entry.rows
     if left := len(todo) - made:
-        say(f"{stage.name}: the deadline left {left} of {len(tasks)} shards to be made; run it again")
-    return Made(made, rows, progress.tokens or None), left
+        raise UnfinishedError(f"{stage.name}: the deadline left {left} of {len(tasks)} shards to be made; run it again")
+    return Made(made, rows, progress.tokens or None)
 
 
 def refuse_too_many_rejects(stage: Stage, context: Context, manifest: Manifest) -> None:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Install what the sandbox (bubblewrap) and the tests of pages (chromium) need, where this user may; else say what to do.
+# Install what the sandbox (bubblewrap) and tests of pages (chromium) and scripts (shellcheck) need, where this user may.
 set -u
 missing=()
 command -v bwrap >/dev/null || missing+=(bubblewrap)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     missing+=(chromium)
+command -v shellcheck >/dev/null || missing+=(shellcheck)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 sudo=()

@@ -10,23 +10,23 @@ from pipeline.shards import all_files
 from pipeline.stage import Context, WholeResult, WholeStage
 from vcrd.models import PRETRAINED, ModelParams, find_model, model_facts
 from vcrd.records import MODELS, TRAINING
+from vcrd.training.launch import launch_student, refuse_ranks
 from vcrd.training.params import TrainParams
 
 NAME = "student"
 
 
 def facts(context: Context) -> dict[str, Any]:
-    """The student's digests."""
+    """The student's digests; the number of processes decides nothing but rounding."""
+    refuse_ranks()
     models, pretrained = context.settings.get(ModelParams), context.inputs.folder(PRETRAINED)
     return model_facts(context.read(MODELS), models, pretrained, "student")
 
 
 def build(context: Context, out: Path) -> WholeResult:
-    """Train and save."""
-    from vcrd.training.student import train_student
-
+    """Train and save, in as many processes as VCRD_LAUNCHER starts."""
     student = find_model(context.read(MODELS), "student")
-    train_student(
+    launch_student(
         student.name,
         student.revision,
         context.inputs.folder(TRAINING.name),

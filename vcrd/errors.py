@@ -1,4 +1,4 @@
-"""The kinds of error: the user can fix it, the data is broken, someone else is writing.
+"""The kinds of error: the user can fix it, the data is broken, someone else is writing, there was no more time.
 
 Everything else that is raised is a bug of ours and keeps its traceback.
 """
@@ -40,6 +40,12 @@ class SchemaError(VcrdError):
 
 class BusyError(VcrdError):
     """Another process is writing the same thing; nothing was changed (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class UnfinishedError(VcrdError):
+    """The time given was too short; what is finished is kept, and the same command goes on (EX_TEMPFAIL)."""
 
     exit_code = 75
 

@@ -125,7 +125,7 @@ def train(model: Any, tokenizer: Any, lesson: Lesson, schooling: Schooling, kl_c
         )
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
-        trainer.train_dataset = steps  # type: ignore[assignment]  # SFTTrainer takes data sets alone
+        trainer.train_dataset = steps  # SFTTrainer takes data sets alone
         trainer.train()
     return int(trainer.state.global_step), steps.served
 

@@ -1,13 +1,10 @@
-"""What must be the same is the same: stock SFT, splits of a batch, ranks, and every way of laying rows out.
+"""What must be the same is the same: stock SFT, splits of a batch, and every way of laying rows out.
 
 In float64, where sums in another order leave twelve digits alone, a wrong denominator or a lost token cannot hide.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,6 @@ from trl import SFTConfig, SFTTrainer
 
 from tests.invariant.training import apart, arguments, student, trained, trainer_for
 from tests.vcrd.training_rows import TOKENIZER, demo_rows, write_training
-from tests.workspace import ROOT
 from vcrd.io.parquet import table_from_rows, write_table
 from vcrd.records import TRAINING
 from vcrd.storage import SignalParams, decode_teacher_signal, encode_teacher_signal
@@ -60,20 +56,6 @@ def test_any_split_of_a_batch_gives_the_same_update(
     split = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
     parts = trained(trainer_for(tmp_path / "parts", demo_rows(16), **common, **split, **WIDE))
     assert apart(parts, whole) < EXACT
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("normalization", ["tokens", "weights"])
-def test_two_ranks_give_the_update_of_one(tmp_path: Path, normalization: str) -> None:
-    data = write_training(tmp_path / "data", demo_rows(16))
-    common = {"kl_coef": 0.5, "weight_normalization": normalization, "max_steps": 2}
-    alone = trained(trainer_for(tmp_path, [], data=data, **common, **WIDE))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    command += ["-m", "tests.invariant.rank", str(data), str(tmp_path), normalization]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert apart(torch.load(tmp_path / "parameters.pt"), alone) < EXACT
 
 
 @pytest.mark.parametrize(

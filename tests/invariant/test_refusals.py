@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,11 +10,20 @@ import pytest
 import torch
 from datasets import IterableDataset
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
-from transformers import BloomConfig, BloomForCausalLM, Gemma2Config, Gemma2ForCausalLM, Trainer, TrainingArguments
+from transformers import (
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Trainer,
+    TrainingArguments,
+)
 
-from tests.invariant.training import student, trainer_for
+from tests.invariant.rank import PARAMS
+from tests.invariant.training import STUDENT, student, trainer_for
 from tests.vcrd.training_rows import TOKENIZER, demo_rows, write_training
-from vcrd.errors import ConfigError, SchemaError
+from vcrd.errors import ConfigError, SchemaError, VcrdError
 from vcrd.io.parquet import table_from_rows, write_table
 from vcrd.records import TOKENIZER_KEY, TRAINING
 from vcrd.storage import PLAIN_COLUMNS
@@ -22,6 +32,7 @@ from vcrd.training.collator import DataCollatorForWeightedLanguageModeling
 from vcrd.training.config import WeightedSFTConfig
 from vcrd.training.dataset import load_training_dataset
 from vcrd.training.head import add_weighted_head
+from vcrd.training.launch import LAUNCHER, launch_student
 from vcrd.training.mixin import WeightedLossMixin
 
 
@@ -68,6 +79,26 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 def test_what_would_undo_the_weights_is_refused(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         WeightedSFTConfig(output_dir=str(tmp_path), use_cpu=True, **changes)
+
+
+def test_what_a_rank_refuses_is_said_by_who_launched_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, model = write_training(tmp_path / "data", demo_rows(4)), tmp_path / "model"
+    student().save_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(STUDENT)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(model)
+    for launcher, kind, message in (
+        (sys.executable, ConfigError, "has no pad token"),
+        ("false", VcrdError, "false ended with code 1: a rank died"),
+    ):
+        monkeypatch.setenv(LAUNCHER, launcher)
+        with pytest.raises(kind, match=message):
+            launch_student(str(model), None, data, tmp_path / "out", PARAMS, seed=1)
+
+
+def test_a_step_of_more_items_than_there_is_room_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="items_per_step is 9, and the micro-batches of a step hold 8"):
+        trainer_for(tmp_path, demo_rows(4), items_per_step=9).train()
 
 
 def test_a_head_with_adapters_is_refused() -> None:

@@ -10,7 +10,7 @@ from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.shards import adopt, plan_shards, stage_facts
 from pipeline.stage import Shard, ShardResult
 from tests.pipeline import toy
-from vcrd.errors import BusyError, SchemaError
+from vcrd.errors import BusyError, SchemaError, UnfinishedError
 from vcrd.io.lock import locked
 from vcrd.io.manifest import read_manifest
 
@@ -173,7 +173,8 @@ def late(add: int, shard: Shard) -> ShardResult:
 def test_a_deadline_begins_no_other_shard_and_the_next_run_ends_it(tmp_path: Path, workers: int) -> None:
     context, stage = toy.context(tmp_path), replace(toy.SQUARE, work=late)
     run_whole(toy.MAKE, context)
-    assert run_sharded(stage, context, workers, ALL, deadline=0.2) is None
+    with pytest.raises(UnfinishedError, match=r"the deadline left . of . shards to be made; run it again"):
+        run_sharded(stage, context, workers, ALL, deadline=0.2)
     assert 1 <= len(made(tmp_path)) <= workers
     assert not (tmp_path / "data/toy/squares").exists()
     assert run_sharded(stage, context, workers, ALL) is not None

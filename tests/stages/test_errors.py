@@ -274,10 +274,20 @@ def test_preview_prints_rows_of_a_sample(finished: Workspace, tmp_path: Path) ->
     assert run.digests() == finished.digests()
 
 
+@pytest.mark.parametrize("option", [["--deadline", "1h"], ["--num-shards", "2"]])
+def test_a_stage_of_one_piece_refuses_to_be_cut(demo: Workspace, option: list[str]) -> None:
+    done = demo.stage("fit_reliability", *option)
+    assert done.returncode == 2
+    assert "fit_reliability runs in one piece; leave out --num-shards and --deadline" in done.stderr
+
+
 def test_a_job_array_makes_what_one_process_makes(finished: Workspace, tmp_path: Path) -> None:
     run = finished.copy(tmp_path / "project")
     shutil.rmtree(run.root / ".vcrd/scratch/demo-math/generate_rollouts")
     shutil.rmtree(run.root / "data/demo-math/rollouts")
+    late = run.stage("generate_rollouts", "--num-shards", "2", "--shard-index", "0", "--deadline", "0s")
+    assert late.returncode == 75
+    assert "the deadline left 1 of 1 shards to be made; run it again" in late.stderr
     for index in ("0", "1"):
         done = run.stage("generate_rollouts", "--num-shards", "2", "--shard-index", index)
         assert done.returncode == 0, done.stderr

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vcrd.errors import ConfigError
 from vcrd.training.dataset import TrainingDataset
+from vcrd.training.launch import is_first_rank
 from vcrd.training.packed import tree_bins
 from vcrd.training.params import TrainParams
 from vcrd.trees.support import prepare_for_trees
@@ -16,6 +17,7 @@ from vcrd.trees.support import prepare_for_trees
 _PAYS = 0.8
 # Beyond so many times the examples of a step it is another schedule: fewer, larger steps.
 _COARSE = 1.5
+_IDLE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,22 @@ class Batches:
     per_device: int
     accumulation: int
     tree_tokens: int | None
+
+    @property
+    def items(self) -> int:
+        """Of a step."""
+        return self.per_device * self.accumulation
+
+    def dealt(self, ranks: int) -> Batches:
+        """Return what each rank takes of a step: micro-batches no larger, and as few as hold all items."""
+        per_device = min(self.per_device, -(-self.items // ranks))
+        made = replace(self, per_device=per_device, accumulation=-(-self.items // (ranks * per_device)))
+        if (idle := 1 - self.items / (made.items * ranks)) > _IDLE:
+            _say(
+                f"a step has {self.items} items for {ranks} processes, which idle {idle:.0%} of the time; lower "
+                "train.batch_size and raise train.gradient_accumulation as much, or take fewer processes"
+            )
+        return made
 
 
 def choose_batches(model: Any, rows: TrainingDataset, params: TrainParams) -> Batches:
@@ -65,4 +83,5 @@ def choose_batches(model: Any, rows: TrainingDataset, params: TrainParams) -> Ba
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"train_student: {text}\n")
+    if is_first_rank():
+        sys.stderr.write(f"train_student: {text}\n")

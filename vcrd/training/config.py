@@ -26,12 +26,15 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]
             mass there counts as tail. None: there is no padding.
         tree_packing: Merge rows of a problem to prefix trees, so that what they begin with is computed once, at equal
             loss and gradients; bins hold `max_length` tokens of trees. Takes the place of `packing` and `padding_free`.
+        items_per_step: Rows (or bins) that an optimiser step teaches over all ranks, where its micro-batches hold more;
+            the rest of them stays blank. None: as many as they hold.
     """
 
     kl_coef: float = field(default=0.0, metadata={"help": "Share of the KL, in [0, 1]."})
     weight_normalization: str = field(default="tokens", metadata={"help": "tokens or weights."})
     vocab_size: int | None = field(default=None, metadata={"help": "Ids from here on are padding of the head."})
     tree_packing: bool = field(default=False, metadata={"help": "Merge rows of a problem to prefix trees."})
+    items_per_step: int | None = field(default=None, metadata={"help": "Rows of a step over all ranks, if fewer."})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be right with weights, and keep the columns that carry them."""
@@ -49,5 +52,7 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]
             raise ConfigError("packing fills bins of max_length tokens; set max_length")
         if self.packing and self.packing_strategy != "bfd":
             raise ConfigError(f"packing_strategy {self.packing_strategy!r} cuts rows, which are whole; set it to bfd")
+        if self.items_per_step is not None and self.items_per_step < 1:
+            raise ConfigError(f"items_per_step must be at least 1, got {self.items_per_step}")
         if self.loss_type not in (None, "nll"):
             raise ConfigError(f"loss_type {self.loss_type!r} weighs tokens by itself; set it to nll")

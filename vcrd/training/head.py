@@ -1,6 +1,6 @@
 """The weighted loss inside a causal language model's forward, so that its logits never exist as a whole.
 
-The forward is patched, not called around: wrappers such as DDP, autocast and peft stay in place.
+The forward is patched, not called around: wrappers such as DDP, FSDP2, autocast and peft stay in place.
 
 Axis letters: B rows, T tokens, K teacher candidates, H width, V vocabulary.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,21 +89,39 @@ def _weighted_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         _prepare_once(base)
         kwargs |= tree_arguments(base, TreeLayout(*(kwargs.pop(name) for name in TREE_FIELDS)))
     hidden = base.base_model(*args, use_cache=False, **kwargs).last_hidden_state
+    # As an embedding, whose gradient has the same bits in every run: threads add into what an index picked in any
+    # order, and a node may precede many labels.
+    hidden_TH = hidden[:, :-1].flatten(0, 1) if predecessors is None else embedding(predecessors[0], hidden[0])
     head = base.get_output_embeddings()
-    loss, pieces = fused_weighted_loss(
-        # As an embedding, whose gradient has the same bits in every run: threads add into what an index picked in any
-        # order, and a node may precede many labels.
-        hidden[:, :-1].flatten(0, 1) if predecessors is None else embedding(predecessors[0], hidden[0]),
-        head.weight,
-        labels,
-        weights,
-        **teacher,
-        kl_coef=kl_coef,
-        bias_V=head.bias,
-        **options,
-        return_pieces=True,
-    )
+
+    def forward_of_head(hidden_TH: Tensor) -> tuple[Tensor, LossPieces]:
+        return fused_weighted_loss(
+            hidden_TH,
+            head.weight,
+            labels,
+            weights,
+            **teacher,
+            kl_coef=kl_coef,
+            bias_V=head.bias,
+            **options,
+            return_pieces=True,
+        )
+
+    loss, pieces = _called_as(head, forward_of_head, hidden_TH)
     return WeightedOutput(loss=loss, pieces=pieces)
+
+
+def _called_as(module: torch.nn.Module, forward: Callable[..., Any], *args: Any) -> Any:
+    """Call a module with another forward, so that its hooks run: FSDP2 gathers a sharded weight in them."""
+    own = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        return module(*args)
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
 
 
 def _prepare_once(base: Any) -> None:

@@ -7,6 +7,7 @@ update. The host is touched at `compute_loss`, `get_batch_samples`, `prediction_
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -160,7 +161,25 @@ def refuse_host(trainer: Any) -> None:
         raise ConfigError("compute_loss_func would take the place of the weighted loss; leave it out")
     if getattr(args, "parallelism_config", None) is not None:
         raise ConfigError("context, sequence and tensor parallelism would not shard the weights; switch them off")
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise ConfigError("FSDP and DeepSpeed shard the head or round the weights; use DDP (torchrun, accelerate)")
+    if trainer.is_deepspeed_enabled:
+        raise ConfigError("nobody has tried DeepSpeed with the weighted loss; use DDP or FSDP2 (torchrun, accelerate)")
+    if trainer.is_fsdp_enabled:
+        _prepare_fsdp(trainer.accelerator.state.fsdp_plugin)
     if args.n_gpu > 1:
         raise ConfigError("DataParallel knows no denominator over devices; start one process per device with torchrun")
+
+
+def _prepare_fsdp(plugin: Any) -> None:
+    """Keep FSDP2 from rounding what is given to the loss, and refuse what it cannot be right with."""
+    if plugin.fsdp_version != 2:
+        raise ConfigError("FSDP1 flattens the head, which the weighted loss reads; set fsdp_version to 2")
+    if plugin.cpu_ram_efficient_loading:
+        raise ConfigError(
+            "with fsdp_cpu_ram_efficient_loading only the first rank has weights, and each rank asks its model whether "
+            "the weighted loss is right for it; set it to false"
+        )
+    if plugin.mixed_precision_policy is not None:
+        # Weights and the teacher's log-probabilities are arguments of the model; activations are of its dtype anyway.
+        plugin.mixed_precision_policy = replace(
+            plugin.mixed_precision_policy, cast_forward_inputs=False, output_dtype=None
+        )

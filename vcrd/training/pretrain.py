@@ -102,13 +102,13 @@ def pretrain_roles(models: ModelParams, prompts: PromptParams, output_dir: Path,
             pretrain(mine, tokenizer, shape, output_dir / role, seed=seed + number, step=progress.advance)
 
 
-def save(model: Any, tokenizer: Any, output_dir: Path) -> None:
-    """Save safetensors, configuration and tokenizer; nothing that tells where or when."""
+def save(model: Any, tokenizer: Any, output_dir: Path, *, state: dict[str, Any] | None = None) -> None:
+    """Save safetensors, configuration and tokenizer; nothing that tells where or when. `state`: gathered weights."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     model.config._name_or_path = ""
-    model.save_pretrained(output_dir, safe_serialization=True)
+    model.save_pretrained(output_dir, safe_serialization=True, state_dict=state)
     tokenizer.save_pretrained(output_dir)
 
 

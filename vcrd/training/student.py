@@ -17,6 +17,7 @@ from vcrd.training.batches import choose_batches
 from vcrd.training.config import WeightedSFTConfig
 from vcrd.training.curve import POINTS, CurvePoint, write_curve
 from vcrd.training.dataset import TrainingDataset, load_training_dataset
+from vcrd.training.launch import is_first_rank, rank_count
 from vcrd.training.params import TrainParams
 from vcrd.training.pretrain import save
 from vcrd.training.trainer import WeightedSFTTrainer
@@ -58,7 +59,11 @@ def train_student(
 ) -> None:
     """Train a model on a `training` folder and save it: safetensors, configuration, tokenizer, and its curve.
 
-    Same data, parameters, seed and threads give the same bytes.
+    Same data, parameters, seed and threads give the same bytes. Called by every rank of a launcher, it makes the steps
+    that one process makes, up to rounding; the first rank writes.
+
+    Raises:
+        ConfigError: Model, data and parameters do not belong together, or the ranks do not see each other.
     """
     logging.disable_progress_bar()  # of reading and writing weights; the training has its own
     torch.set_num_threads(params.threads)
@@ -69,7 +74,8 @@ def train_student(
         raise ConfigError(f"the tokenizer of {model_path!r} has no pad token; set one and save it")
     rows = load_training_dataset(training_dir)
     assert isinstance(rows, TrainingDataset), "only streams are none"  # noqa: S101 - for the type checker
-    batches = choose_batches(model, rows, params)
+    whole, ranks = choose_batches(model, rows, params), rank_count()
+    batches = whole.dealt(ranks)
     with tempfile.TemporaryDirectory() as scratch:
         args = WeightedSFTConfig(
             output_dir=scratch,
@@ -81,6 +87,7 @@ def train_student(
             lr_scheduler_type=params.lr_scheduler,
             per_device_train_batch_size=batches.per_device,
             gradient_accumulation_steps=batches.accumulation,
+            items_per_step=whole.items if ranks > 1 else None,
             tree_packing=batches.tree_tokens is not None,
             max_length=batches.tree_tokens,
             weight_decay=params.weight_decay,
@@ -95,12 +102,23 @@ def train_student(
             logging_steps=1 / POINTS,
             disable_tqdm=True,
             dataloader_pin_memory=False,
+            # Not told, accelerate takes each rank on a CPU for a training of its own.
+            use_cpu=not torch.accelerator.is_available(),
         )
+        if args.world_size != ranks:
+            raise ConfigError(f"the launcher started {ranks} processes, and accelerate sees {args.world_size}")
         bar = _Bar()
         trainer = WeightedSFTTrainer(
-            model=model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[bar]
+            model=model,
+            args=args,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            callbacks=[bar] if is_first_rank() else [],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir)
-    write_curve(output_dir, bar.points)
+        # Every rank takes part in gathering.
+        state = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+        if trainer.is_world_process_zero():
+            save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, output_dir, state=state)
+            write_curve(output_dir, bar.points)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from datasets import IterableDataset
+from torch.utils.data import RandomSampler
 from trl import SFTTrainer
 
 from vcrd.errors import ConfigError
@@ -17,6 +19,7 @@ from vcrd.tokenization import tokenizer_fingerprint
 from vcrd.training.collator import DataCollatorForWeightedLanguageModeling
 from vcrd.training.config import WeightedSFTConfig
 from vcrd.training.dataset import as_training_dataset, has_teacher, load_training_dataset, tokenizer_of
+from vcrd.training.dealing import EvenSteps, Step, WithBlank
 from vcrd.training.head import unwrapped
 from vcrd.training.mixin import WeightedLossMixin
 from vcrd.training.packed import PackedDataset, PackedStream
@@ -63,8 +66,28 @@ class WeightedSFTTrainer(WeightedLossMixin, SFTTrainer):  # type: ignore[misc]
         # SFTTrainer takes data sets alone; the bins of one are none.
         if args.packing or args.tree_packing:
             assert args.max_length is not None, "WeightedSFTConfig refuses packing without it"  # noqa: S101 - for the type checker
-            packed = PackedStream if isinstance(train, IterableDataset) else PackedDataset
+            packed: Any = PackedStream if isinstance(train, IterableDataset) else PackedDataset
             self.train_dataset = packed(train, args.max_length, trees=args.tree_packing)
+        if (args.world_size > 1 or args.items_per_step) and hasattr(self.train_dataset, "__len__"):
+            self.train_dataset = WithBlank(self.train_dataset)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Deal each step's items to the ranks as they come in one process; blanks fill what is uneven."""
+        order = super()._get_train_sampler(train_dataset)
+        if not isinstance(self.train_dataset, WithBlank) or type(order) is not RandomSampler:
+            return order
+        # What accelerate puts in the place of a RandomSampler, and finds none here.
+        order = SeedableRandomSampler(order.data_source, data_seed=self.args.data_seed)
+        return EvenSteps(order, len(self.train_dataset), self._step)
+
+    @property
+    def _step(self) -> Step:
+        args = self.args
+        at_once = args.train_batch_size * args.world_size
+        room = at_once * args.gradient_accumulation_steps
+        if (items := args.items_per_step or room) > room:
+            raise ConfigError(f"items_per_step is {items}, and the micro-batches of a step hold {room} over all ranks")
+        return Step(items, room, at_once)
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Take the same kinds of data set as the constructor; a string is the name of one of its eval_dataset."""
