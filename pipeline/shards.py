@@ -125,10 +125,11 @@ def adopt(task: ShardTask) -> FileEntry | None:
     return entry if whole else None
 
 
-def finished_elsewhere(task: ShardTask) -> FileEntry | None:
-    """Return the entry of a shard that another machine has finished since this one looked for all of them."""
-    if task.piece is None:
-        return None
+def finished_since(task: ShardTask) -> FileEntry | None:
+    """Return the entry of a shard that was finished since all were looked for: by a worker that died, or elsewhere.
+
+    It may have died before it shared the shard.
+    """
     share(task.piece)
     return adopt(task)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.executors.prefill import engine_in, telling_prefill
 from pipeline.executors.restarts import Restarts, ending_the_process, has_engine, say_in_flight
-from pipeline.shards import ShardTask, adopt, commit, finished_elsewhere
+from pipeline.shards import ShardTask, commit, finished_since
 from pipeline.stage import Context, Shard, ShardedStage
 from vcrd.errors import VcrdError
 from vcrd.io.manifest import FileEntry
@@ -53,8 +53,8 @@ def run_tasks(
 def run_one(
     stage: ShardedStage, context: Context, loaded: Any, task: ShardTask, progress: Callable[[int], None]
 ) -> FileEntry:
-    """Make a shard and commit it, unless another machine has meanwhile."""
-    if (entry := finished_elsewhere(task)) is not None:
+    """Make a shard and commit it, unless that is done meanwhile."""
+    if (entry := finished_since(task)) is not None:
         return entry
     with telling_prefill(f"{stage.name} {Path(task.file).stem}", loaded):
         result = stage.work(loaded, Shard(context, task.file, progress))
@@ -164,8 +164,7 @@ def _run_in_worker(task: ShardTask) -> FileEntry:
             _worker["loaded"] = stage.load(context)
             if (engine := engine_in(_worker["loaded"])) is not None:
                 engine.tell_in_flight = tell_in_flight
-        # What died may have committed its shard before.
-        return adopt(task) or run_one(stage, context, _worker["loaded"], task, progress)
+        return run_one(stage, context, _worker["loaded"], task, progress)
 
 
 def _text(told: bytes) -> str:

@@ -21,7 +21,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from pipeline.executors.local import run_one
 from pipeline.executors.prefill import engine_in
 from pipeline.executors.restarts import Restarts, ending_the_process, say_in_flight
-from pipeline.shards import ShardTask, adopt
+from pipeline.shards import ShardTask
 from pipeline.stage import Context, ShardedStage
 from vcrd.errors import VcrdError, one_line
 from vcrd.io.manifest import FileEntry
@@ -47,14 +47,14 @@ class _Worker:
             engine.tell_in_flight = self._tell_in_flight
 
     def make(self, task: ShardTask, anew: Context | None) -> FileEntry:
-        """Make a shard, unless a worker that was lost since had finished it; load `anew` before, where it is given."""
+        """Make a shard; load `anew` before, where it is given."""
         if anew is not None:
             if (engine := engine_in(self._loaded)) is not None:
                 engine.close()
             self._context = anew
             self.load()
         with ending_the_process(self._stage, self._last_words):
-            return adopt(task) or run_one(self._stage, self._context, self._loaded, task, self._told.add.remote)
+            return run_one(self._stage, self._context, self._loaded, task, self._told.add.remote)
 
     def _tell_in_flight(self, names: Collection[str]) -> None:
         if (said := say_in_flight(names)) != self._in_flight:
