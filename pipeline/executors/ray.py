@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from pipeline.executors.local import run_one
 from pipeline.executors.prefill import engine_in
@@ -104,7 +104,8 @@ def run_tasks(
         VcrdError: The same shard, or the loading of the stage, cost too many workers.
     """
     with _cluster():
-        told = ray.remote(_Told).options(num_cpus=0).remote()
+        # It may be on any node: where that is lost, it begins anew on another, and only knows less.
+        told = ray.remote(_Told).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
         crew = _Crew(stage, tasks, told)
         heard = time.monotonic()
         for entry in crew.run(context, workers):
@@ -180,9 +181,11 @@ class _Crew:
             said = ray.get(answer)
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
-        except RayActorError as error:
+        except (RayActorError, OutOfMemoryError) as error:  # the second where Ray killed it, for its node's memory
             why, in_flight = ray.get(self._told.autopsy.remote(worker.number))
-            context = self._restarts.after_death(shard, worker.context, why or one_line(error), in_flight)
+            memory = isinstance(error, OutOfMemoryError)
+            why = why or one_line(error)
+            context = self._restarts.after_death(shard, worker.context, why, in_flight, memory=memory)
             self._lost += [(task, context)] if task else []
             self._hire(worker.number, context)
             return _NOTHING

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+from ray.exceptions import OutOfMemoryError
 
 from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.stage import Context, Shard, ShardedStage, ShardResult
@@ -21,6 +22,7 @@ from tests.pipeline.test_restarts import short_of_memory, with_engine
 from tests.pipeline.test_runner import made, outputs
 from tests.workspace import Workspace
 from vcrd.errors import SchemaError, VcrdError
+from vcrd.io.manifest import FileEntry
 
 SHARDS = 16
 
@@ -119,6 +121,25 @@ def test_a_shard_for_which_memory_is_short_is_made_in_smaller_batches(tmp_path: 
     run(tmp_path / "local", MORTAL, "local", workers=1)
     assert outputs(tmp_path / "ray") == outputs(tmp_path / "local")
     assert len(made(tmp_path / "ray")) == SHARDS
+
+
+def test_a_worker_that_ray_kills_for_memory_costs_one_restart_at_half_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    get, killed = ray.get, []
+
+    def get_or_be_short(answer: object) -> object:
+        said = get(answer)
+        if isinstance(said, FileEntry) and not killed:
+            killed.append(said.file)
+            raise OutOfMemoryError("1 worker(s) were killed due to the node running low on memory")
+        return said
+
+    monkeypatch.setattr(ray, "get", get_or_be_short)
+    run(tmp_path, MORTAL)
+    assert f"{killed[0]} lost its worker" in (said := capfd.readouterr().err)
+    assert "low on memory; restart 1 of 3 with engine.batch_size 2 and" in said
+    assert len(made(tmp_path)) == SHARDS, "it was finished already"
 
 
 @pytest.mark.slow
