@@ -146,7 +146,7 @@ def _take(piece: Piece, digests: Mapping[str, str]) -> bool:
             target = folder / name
             with naming_full_disk(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                (piece.objects / digest).download(target)
+            (piece.objects / digest).download(target)
             if sha256_file(target) != digest:
                 return False
             fsync_path(target)

@@ -193,6 +193,12 @@ class TestRefusals:
             assemble(tmp_path, "s3://bucket/run/unreached")
         assert SECRET not in str(told.value)
 
+    def test_no_room_on_the_disk(self, s3: S3) -> None:
+        url = f"{s3.bucket()}/object"
+        s3.files.pipe_file(url, b"x")
+        with pytest.raises(ConfigError, match="/dev/full: no space left on the disk; free some and run again"):
+            StorePath.of(url).download(Path("/dev/full"))
+
     def test_no_driver(self) -> None:
         with pytest.raises(
             ConfigError, match=r"gs://bucket/run: the driver for gs:// is not installed.*vcrd\[stores\]"

@@ -18,6 +18,7 @@ from pathlib import Path, PosixPath
 from typing import Any, Self
 
 from vcrd.errors import ConfigError, VcrdError, one_line
+from vcrd.io.files import naming_full_disk
 
 EXCLUSIVE = ("s3", "s3a", "gs", "gcs")
 """Protocols whose drivers put an object only where there is none, in one request."""
@@ -149,7 +150,7 @@ class StorePath(PosixPath):
 
     def download(self, target: Path) -> None:
         """Fetch an object into a local file."""
-        with self._telling():
+        with self._telling(), naming_full_disk(target):
             self._driver.get_file(str(self), str(target))
 
     def upload(self, source: Path) -> None:
