@@ -34,6 +34,7 @@ from vcrd.training.dataset import load_training_dataset
 from vcrd.training.head import add_weighted_head
 from vcrd.training.launch import LAUNCHER, launch_student
 from vcrd.training.mixin import WeightedLossMixin
+from vcrd.training.student import train_student
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,18 @@ def test_what_a_rank_refuses_is_said_by_who_launched_it(tmp_path: Path, monkeypa
     for launcher, kind, message in (
         (sys.executable, ConfigError, "has no pad token"),
         ("false", VcrdError, "false ended with code 1: a rank died"),
+        ("torchrun 'of", ConfigError, r"VCRD_LAUNCHER cannot be read \(No closing quotation\)"),
     ):
         monkeypatch.setenv(LAUNCHER, launcher)
         with pytest.raises(kind, match=message):
             launch_student(str(model), None, data, tmp_path / "out", PARAMS, seed=1)
+
+
+def test_a_precision_that_parameters_do_not_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as `accelerate launch` tells its ranks
+    data = write_training(tmp_path / "data", demo_rows(4))
+    with pytest.raises(ConfigError, match="told to compute in bf16, which no fingerprint knows"):
+        train_student(STUDENT, None, data, tmp_path / "out", PARAMS, seed=1)
 
 
 def test_a_step_of_more_items_than_there_is_room_for_is_refused(tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ def launch_student(
         SchemaError: Likewise.
         VcrdError: A rank was killed, or has a bug.
     """
-    launcher = shlex.split(os.environ.get(LAUNCHER, ""))
+    try:
+        launcher = shlex.split(os.environ.get(LAUNCHER, ""))
+    except ValueError as unread:
+        raise ConfigError(f"{LAUNCHER} cannot be read ({unread}); write it as for a shell") from unread
     if not launcher:
         from vcrd.training.student import train_student
 

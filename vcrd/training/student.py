@@ -107,6 +107,11 @@ def train_student(
         )
         if args.world_size != ranks:
             raise ConfigError(f"the launcher started {ranks} processes, and accelerate sees {args.world_size}")
+        if args.mixed_precision != "no":
+            raise ConfigError(
+                f"accelerate was told to compute in {args.mixed_precision}, which no fingerprint knows; give "
+                "--mixed_precision no (mixed_precision in its configuration file), and say it with train.dtype"
+            )
         bar = _Bar()
         trainer = WeightedSFTTrainer(
             model=model,
