@@ -56,6 +56,11 @@ class EngineParams:
     kv_cache_gib: Annotated[int, Ge(1)]
     """Memory for vllm's cache where it runs on CPU."""
 
+    @property
+    def at_a_time(self) -> int:
+        """Requests that an engine has in hand at a time."""
+        return self.batch_size if self.name == "transformers" and not self.served else self.max_in_flight
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:

@@ -19,6 +19,7 @@ from pipeline.shards import ShardTask, commit
 from pipeline.stage import Context, Shard, ShardedStage
 from vcrd.errors import VcrdError
 from vcrd.io.manifest import FileEntry
+from vcrd.io.meter import note
 
 _POLL_SECONDS = 0.5
 _SHELLS = ("sh",)  # bash, dash, zsh, fish: what dvc runs a command with
@@ -62,9 +63,12 @@ def run_one(
     stage: ShardedStage, context: Context, loaded: Any, task: ShardTask, progress: Callable[[int], None]
 ) -> FileEntry:
     """Make a shard and commit it."""
+    started = time.perf_counter()
     with telling_prefill(f"{stage.name} {Path(task.file).stem}", loaded):
         result = stage.work(loaded, Shard(context, task.file, progress))
-    return commit(task, result, stage.kind.schema, stage.kind.key)
+    entry = commit(task, result, stage.kind.schema, stage.kind.key)
+    note("shard", seconds=time.perf_counter() - started)
+    return entry
 
 
 def _start(stage: ShardedStage, context: Context, counter: Any) -> None:

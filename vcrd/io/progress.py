@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from vcrd.io.meter import note
+
 _LINE_SECONDS = 30.0
 
 
@@ -39,6 +41,7 @@ class Progress:
 
     def close(self) -> None:
         """Finish the bar, or say how it ended."""
+        note("progress", label=self._label, units=self._done, seconds=time.monotonic() - self._started)
         if self._bar is not None:
             self._bar.close()
         else:
