@@ -1,7 +1,7 @@
-"""Past one machine: what Ray workers and served models keep of a run, what scheduling costs, a large cluster simulated.
+"""Past one machine: what Ray workers and served models keep of a run, what scheduling costs, what a plan foretells.
 
-The simulation draws shards as uneven as those of the demo's rollouts, measured here; what it assumes of nodes and
-engines stands in `benchmarks._cluster.Cluster` and in docs/scaling.md.
+A large cluster is simulated: it draws shards as uneven as those of the demo's rollouts, measured here; what it assumes
+of nodes and engines stands in `benchmarks._cluster.Cluster` and in docs/planning.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks import _scale_ray, _scale_server
+from benchmarks import _scale_plan, _scale_ray, _scale_server
 from benchmarks._cluster import Cluster, draw_shards, simulate
 from benchmarks.claims import state
 from pipeline.cli import load_settings
@@ -66,7 +66,7 @@ def simulation() -> bool:
 
 def main() -> None:
     """Print every claim; exit 1 where one does not hold."""
-    held = [simulation(), _scale_ray.kills()]
+    held = [simulation(), _scale_plan.predictions(), _scale_ray.kills()]
     with _scale_ray.cluster():
         held += [_scale_ray.speed(), _scale_ray.overhead()]
     if reason := missing_because():

@@ -123,6 +123,10 @@ class Plan:
         """Name the stage with the most work."""
         return max(self.stages, key=lambda stage: stage.worked or 0.0).stage
 
+    def longest(self, workers: int) -> str:
+        """Name the stage that takes longest on the clock."""
+        return max(self.stages, key=lambda stage: stage.seconds(workers, self.shards)).stage
+
 
 def plan_from_probe(probe: Probe, settings: Settings, problems: int | None, batch: int) -> Plan:
     """Extrapolate.
@@ -232,7 +236,7 @@ def pass_and_request_seconds(calls: Sequence[Call], batch: int) -> tuple[float, 
 
 def _grown(stage: StageProbe, probe: Probe, sizes: Mapping[str, int], shards: int, batch: int) -> StagePlan:
     requests, read, written = (_total(stage, probe, sizes, place) for place in range(3))
-    rows = stage.all_rows * _growth(stage, probe, sizes, stage.rows)
+    rows = stage.all_rows * _growth(stage, probe, sizes, stage.rows or _requests(stage))
     worked = _worked(stage, probe, sizes, shards, batch)
     files = shards if stage.file_bytes and stage.grows else 1
     data = stage.data_bytes * (rows / stage.all_rows if stage.all_rows else 1.0) + files * stage.file_bytes
@@ -256,6 +260,10 @@ def _total(stage: StageProbe, probe: Probe, sizes: Mapping[str, int], place: int
     return sum(amounts[place] * _weight(probe.sample[name], sizes, sampled) for name, amounts in stage.asked.items())
 
 
+def _requests(stage: StageProbe) -> dict[str, int]:
+    return {name: amounts[0] for name, amounts in stage.asked.items()}
+
+
 def _weight(split: str, sizes: Mapping[str, int], sampled: Mapping[str, int]) -> float:
     return sizes[split] / sampled[split]
 
@@ -276,8 +284,7 @@ def _growth(stage: StageProbe, probe: Probe, sizes: Mapping[str, int], amounts: 
 
 
 def _worked(stage: StageProbe, probe: Probe, sizes: Mapping[str, int], shards: int, batch: int) -> float:
-    requests = {name: float(amounts[0]) for name, amounts in stage.asked.items()}
-    growth = _growth(stage, probe, sizes, requests or stage.rows)
+    growth = _growth(stage, probe, sizes, _requests(stage) or stage.rows)
     if not stage.calls:
         return stage.worked * growth
     a_pass, a_request = pass_and_request_seconds(stage.calls, batch)
@@ -331,6 +338,7 @@ def plan_figures(plan: Plan, workers: Sequence[int]) -> dict[str, Any]:
         "seconds": round(plan.seconds(), 1),
         "seconds_by_workers": {str(count): round(plan.seconds(count), 1) for count in workers},
         "dominant": plan.dominant(),
+        "longest_by_workers": {str(count): plan.longest(count) for count in workers},
         "bytes": sum(stage.data_bytes or 0 for stage in plan.stages),
         "stages": [
             asdict(stage) | {"hours": plan.hours(stage), "seconds": round(stage.seconds(plan.workers, plan.shards), 3)}
@@ -363,6 +371,9 @@ def plan_text(plan: Plan, workers: Sequence[int]) -> str:
     if plan.error is not None:
         lines.append(f"tokens: {short(plan.tokens)} ± {plan.error:.0%} (95 %, what sampling problems leaves open)")
     lines.append(f"most work: {plan.dominant()}")
+    lines += [f"longest on the clock with {count:,} workers: {plan.longest(count)}" for count in workers]
+    if unknown := [stage.stage for stage in plan.stages if stage.worked is None]:
+        lines.append(f"not in the times, for no speed is known: {', '.join(unknown)}")
     if max(workers) > plan.shards:
         lines.append(f"no more than {plan.shards} workers have a shard at a time: raise run.num_shards")
     return "\n".join([*lines, *(f"- {sentence}" for sentence in plan.assumed)])

@@ -207,7 +207,7 @@ def _measure(stage: Stage, package: str, context: Context, notes: Path, *, grows
     with noted_in(notes), ProcessPoolExecutor(1, mp.get_context("spawn"), die_with_parent) as pool:
         again = pool.submit(_run, package, stage.name, context).result()
     seconds = time.perf_counter() - started - again
-    found = read_notes(notes)
+    found = _measured(read_notes(notes))
     calls = [item for item in found if item["kind"] == "call"]
     shards = [item for item in found if item["kind"] == "shard"]
     if isinstance(stage, ShardedStage):
@@ -243,6 +243,23 @@ def _measure(stage: Stage, package: str, context: Context, notes: Path, *, grows
         data_bytes=data,
         file_bytes=fixed,
     )
+
+
+def _measured(notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what a process did between a shard and the end of its warming up for the next."""
+    kept, waiting = list[dict[str, Any]](), list[dict[str, Any]]()
+    for before, item in zip([None, *notes], notes, strict=False):
+        if before is not None and before["process"] != item["process"]:
+            kept += waiting
+            waiting = []
+        if item["kind"] == "warm":
+            waiting = []
+            continue
+        waiting.append(item)
+        if item["kind"] == "shard":
+            kept += waiting
+            waiting = []
+    return kept + waiting
 
 
 def _run(package: str, name: str, context: Context) -> float:
