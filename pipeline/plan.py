@@ -370,6 +370,7 @@ def plan_text(plan: Plan, workers: Sequence[int]) -> str:
     lines += [f"{'in all':<21}{total}{'':>9}{bytes_:>9}{hours:>9}{clock}", ""]
     if plan.error is not None:
         lines.append(f"tokens: {short(plan.tokens)} ± {plan.error:.0%} (95 %, what sampling problems leaves open)")
+    lines.append(f"a worker: {plan.unit[0]} {plan.unit[1]}{'s' * (plan.unit[0] > 1)}")
     lines.append(f"most work: {plan.dominant()}")
     lines += [f"longest on the clock with {count:,} workers: {plan.longest(count)}" for count in workers]
     if unknown := [stage.stage for stage in plan.stages if stage.worked is None]:

@@ -207,14 +207,13 @@ def _measure(stage: Stage, package: str, context: Context, notes: Path, *, grows
     with noted_in(notes), ProcessPoolExecutor(1, mp.get_context("spawn"), die_with_parent) as pool:
         again = pool.submit(_run, package, stage.name, context).result()
     seconds = time.perf_counter() - started - again
-    found = _measured(read_notes(notes))
+    noted = read_notes(notes)
+    found = _measured(noted)
     calls = [item for item in found if item["kind"] == "call"]
     shards = [item for item in found if item["kind"] == "shard"]
     if isinstance(stage, ShardedStage):
-        busy: dict[int, float] = {}
-        for item in shards:
-            busy[item["process"]] = busy.get(item["process"], 0.0) + item["seconds"]
-        worked, longest = sum(busy.values()), max(busy.values(), default=0.0)
+        worked, longest = _busy(shards)
+        longest += 2 * _busy([item for item in noted if item["kind"] == "warm"])[1]
     else:
         part = calls or [item for item in found if item["kind"] == "progress"]
         worked = longest = sum(item["seconds"] for item in part) if part else again
@@ -284,6 +283,14 @@ def _repeat(stage: WholeStage, context: Context) -> float:
     started = time.perf_counter()
     stage.build(context, out)
     return time.perf_counter() - started
+
+
+def _busy(notes: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Return the seconds of all processes together, and of the one with the most."""
+    busy: dict[int, float] = {}
+    for item in notes:
+        busy[item["process"]] = busy.get(item["process"], 0.0) + item["seconds"]
+    return sum(busy.values()), max(busy.values(), default=0.0)
 
 
 def _by_problem(asked: Sequence[Sequence[Any]]) -> dict[str, tuple[int, int, int]]:
