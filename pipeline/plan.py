@@ -369,7 +369,7 @@ def plan_text(plan: Plan, workers: Sequence[int]) -> str:
     clock = "".join(f"{duration(plan.seconds(count)):>10}" for count in workers)
     lines += [f"{'in all':<21}{total}{'':>9}{bytes_:>9}{hours:>9}{clock}", ""]
     if plan.error is not None:
-        lines.append(f"tokens: {short(plan.tokens)} ± {plan.error:.0%} (95 %, what sampling problems leaves open)")
+        lines.append(f"tokens: {short(plan.tokens)} ± {plan.error:.1%} (95 %, what sampling problems leaves open)")
     lines.append(f"a worker: {plan.unit[0]} {plan.unit[1]}{'s' * (plan.unit[0] > 1)}")
     lines.append(f"most work: {plan.dominant()}")
     lines += [f"longest on the clock with {count:,} workers: {plan.longest(count)}" for count in workers]

@@ -31,6 +31,7 @@ from pipeline.shards import entry_of, shard_file
 from pipeline.stage import Context, ShardedStage, Stage, WholeStage
 from vcrd.errors import ConfigError
 from vcrd.io.files import sha256_file
+from vcrd.io.lock import locked
 from vcrd.io.manifest import Manifest, read_manifest, write_manifest
 from vcrd.io.meter import METER, noted_in, read_notes
 from vcrd.io.parquet import read_table, shard_files, write_table
@@ -129,29 +130,43 @@ def run_probe(
 
     Raises:
         ConfigError: There are fewer problems in all than `size`.
+        BusyError: Another process runs one in this place.
         VcrdError: A stage failed.
     """
-    shutil.rmtree(place, ignore_errors=True)
+    with locked(place.with_suffix(".lock")):
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            return _run_all(stages, package, settings, problems, size, only, place)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _run_all(
+    stages: Mapping[str, Stage],
+    package: str,
+    settings: Settings,
+    problems: str,
+    size: int,
+    only: Sequence[str] | None,
+    place: Path,
+) -> Probe:
     workers = min(settings.run.workers, settings.run.num_shards, size)
     small = replace(settings, run=replace(settings.run, num_shards=workers, workers=workers, max_reject_share=1.0))
     layout = Layout(settings.preset, place / "data", place / "hidden")
     source = Layout(settings.preset, place / "source", place / "hidden")
     grown, measured = downstream(stages, problems), list[StageProbe]()
     sizes, sample = Counter[str](), dict[str, str]()
-    try:
-        for name in stage_order(stages):
-            if only is not None and name not in only:
-                continue
-            is_source = stages[name].output == problems
-            context = Context(small, source if is_source else layout, source if is_source else layout)
-            say(f"probe: {name}")
-            notes = place / "notes" / name
-            measured.append(_measure(stages[name], package, context, notes, grows=name in grown, sampled=not is_source))
-            if is_source:
-                sizes, sample = take_sample(source.folder(problems), layout.folder(problems), size, workers)
-        return Probe(stages=measured, problems=sizes, sample=sample)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    for name in stage_order(stages):
+        if only is not None and name not in only:
+            continue
+        is_source = stages[name].output == problems
+        context = Context(small, source if is_source else layout, source if is_source else layout)
+        say(f"probe: {name}")
+        notes = place / "notes" / name
+        measured.append(_measure(stages[name], package, context, notes, grows=name in grown, sampled=not is_source))
+        if is_source:
+            sizes, sample = take_sample(source.folder(problems), layout.folder(problems), size, workers)
+    return Probe(stages=measured, problems=sizes, sample=sample)
 
 
 def downstream(stages: Mapping[str, Stage], artefact: str) -> set[str]:

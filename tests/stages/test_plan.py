@@ -53,7 +53,8 @@ def test_what_a_few_problems_say_of_a_run_is_what_it_made(plan: Plan, finished: 
     for stage in (rollouts, proposals):
         folder = finished.root / "data/demo-math" / stage.output
         made = sum(path.stat().st_size for path in folder.glob("*.parquet"))
-        assert stage.data_bytes == pytest.approx(made, rel=2 * BAND)
+        assert stage.data_bytes is not None
+        assert 0.8 * made <= stage.data_bytes <= 1.6 * made, "few rows compress less than many"
         assert stage.start > 0
         assert stage.worked is not None
         assert stage.worked > 0
