@@ -8,7 +8,7 @@ of unequal size. Starting a stage costs the same in a probe and in a run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -156,11 +156,11 @@ def _unit(settings: Settings) -> tuple[int, str]:
     return engine.tensor_parallel_size, "GPU"
 
 
-def read_amounts(text: str, option: str) -> dict[str, float]:
-    """Read `name=number,name=number`, each number above 0.
+def read_amounts(text: str, option: str, known: Collection[str] = ()) -> dict[str, float]:
+    """Read `name=number,name=number`; where names are `known`, there is no other.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: It is something else, or a number is below 0.
     """
     found: dict[str, float] = {}
     for part in filter(None, text.split(",")):
@@ -169,6 +169,8 @@ def read_amounts(text: str, option: str) -> dict[str, float]:
             found[name.strip()] = float(number)
         except ValueError:
             raise ConfigError(f"{option}: expected name=number,name=number, got {part!r}") from None
+        if known and name.strip() not in known:
+            raise ConfigError(f"{option}: unknown {name.strip()!r}{did_you_mean(name.strip(), known)}")
         if not 0 <= found[name.strip()] < math.inf:
             raise ConfigError(f"{option}: {name.strip()} must be a number from 0 on, got {number}")
     return found

@@ -22,6 +22,7 @@ from pipeline.plan import (
 )
 from pipeline.presets import PARAMS, find_preset, read_preset
 from pipeline.probe import run_probe
+from vcrd.models import COMPLETER, ROLES
 from vcrd.problems import ProblemParams
 from vcrd.records import PROBLEMS
 from vcrd.workload import ASSUMED, Shape, split_sizes, workload
@@ -58,14 +59,13 @@ def command(
     python -m stages plan --preset gsm8k-qwen --on-paper prompt=150,solution=300,steps=6
     """  # noqa: D301 - the mark is a backspace itself, which an r would undo
     stages = stages_of("stages")
-    speeds = read_amounts(tokens_per_second, "--tokens-per-second")
+    speeds = read_amounts(tokens_per_second, "--tokens-per-second", [*ROLES, COMPLETER, *stages])
     shown = read_workers(workers)
     values = set_values((find_preset(preset) if preset else read_preset(PARAMS)).values, changes)
     settings = parse_settings(values, sections_of(stages.values()), f"presets/{preset}.yaml" if preset else str(PARAMS))
-    engine = settings.get(EngineParams)
     if on_paper is None:
         measured = run_probe(stages, "stages", settings, PROBLEMS.name, probe)
-        plan = plan_from_probe(measured, settings, problems, engine.at_a_time)
+        plan = plan_from_probe(measured, settings, problems, settings.get(EngineParams).at_a_time)
     else:
         plan = _on_paper(settings, Shape.of(read_amounts(on_paper, "--on-paper")), problems)
     plan = with_speeds(plan, speeds)
