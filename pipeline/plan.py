@@ -287,10 +287,10 @@ def _growth(stage: StageProbe, probe: Probe, sizes: Mapping[str, int], amounts: 
 
 def _worked(stage: StageProbe, probe: Probe, sizes: Mapping[str, int], shards: int, batch: int) -> float:
     growth = _growth(stage, probe, sizes, _requests(stage) or stage.rows)
-    if not stage.calls:
-        return stage.worked * growth
-    a_pass, a_request = pass_and_request_seconds(stage.calls, batch)
     pieces = shards if stage.sharded else 1
+    if not stage.calls:
+        return stage.worked * growth + stage.commit * pieces
+    a_pass, a_request = pass_and_request_seconds(stage.calls, batch)
     times = growth * stage.shards / pieces
     answered, together = 0.0, 0
     for call in stage.calls:
@@ -299,7 +299,7 @@ def _worked(stage: StageProbe, probe: Probe, sizes: Mapping[str, int], shards: i
             answered += a_pass * math.ceil(together * times / batch) + a_request * together * times
             together = 0
     beside = max(stage.worked - sum(call.seconds for call in stage.calls), 0.0)
-    return answered * pieces / stage.shards + beside * growth
+    return answered * pieces / stage.shards + beside * growth + stage.commit * pieces
 
 
 def _sampling_error(probe: Probe, sizes: Mapping[str, int]) -> float:

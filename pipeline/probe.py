@@ -63,6 +63,7 @@ class StageProbe:
         seconds: Of its process, from its start to its end.
         start: Of these, before and behind the work: imports, workers, loading.
         worked: Seconds of work, of all workers together.
+        commit: Seconds that the commit of a shard takes beside it, which its size hardly matters for.
         shards: Shards that were made.
         role: Whose model answered; None where no engine did or where it plays no role.
         calls: Of engines.
@@ -83,6 +84,7 @@ class StageProbe:
     seconds: float
     start: float
     worked: float
+    commit: float
     shards: int
     role: str | None
     calls: Sequence[Call]
@@ -247,6 +249,7 @@ def _measure(stage: Stage, package: str, context: Context, notes: Path, *, grows
         seconds=seconds,
         start=max(seconds - longest, 0.0),
         worked=worked,
+        commit=sum(item["commit"] for item in shards) / max(len(shards), 1),
         shards=max(len(shards), 1),
         role=next((item["role"] for item in calls), None),
         calls=[Call(len(item["requests"]), item["seconds"], item["last"]) for item in calls],

@@ -69,8 +69,9 @@ def run_one(
     started = time.perf_counter()
     with telling_prefill(f"{stage.name} {Path(task.file).stem}", loaded):
         result = stage.work(loaded, Shard(context, task.file, progress))
+    worked = time.perf_counter() - started
     entry = commit(task, result, stage.kind.schema, stage.kind.key)
-    note("shard", seconds=time.perf_counter() - started)
+    note("shard", seconds=worked, commit=time.perf_counter() - started - worked)
     return entry
 
 

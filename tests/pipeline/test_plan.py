@@ -48,6 +48,7 @@ def probed(**values: object) -> StageProbe:
         "seconds": 9.0,
         "start": 5.0,
         "worked": 4.0,
+        "commit": 0.0,
         "shards": 2,
         "role": None,
         "calls": (),
@@ -121,6 +122,11 @@ def test_a_run_in_larger_shards_pays_for_fewer_passes_than_its_requests_say() ->
     [stage] = plan_from_probe(probe, SETTINGS, None, BATCH).stages
     assert stage.requests == 600
     assert stage.worked == pytest.approx(8 * cost(600 // 8) + 25.0)
+
+
+def test_a_commit_is_paid_for_once_a_shard() -> None:
+    [stage] = planned(probed(rows={"t0": 2}, worked=1.0, commit=0.5)).stages
+    assert stage.worked == 10.0 + 8 * 0.5
 
 
 def test_workers_take_shards_in_turn_and_no_more_than_there_are() -> None:
