@@ -67,4 +67,4 @@ screenshots: setup
 	python -m scripts.screenshots
 
 clean-scratch:
-	rm -rf .vcrd/scratch .vcrd/samples .vcrd/timings
+	rm -rf .vcrd/scratch .vcrd/samples .vcrd/timings .vcrd/probe

@@ -1,7 +1,7 @@
-"""Past one machine: what Ray workers and served models keep of a run, what scheduling costs, a large cluster simulated.
+"""Past one machine: what Ray workers and served models keep of a run, what scheduling costs, what a plan foretells.
 
-The simulation draws shards as uneven as those of the demo's rollouts, measured here; what it assumes of nodes and
-engines stands in `benchmarks._cluster.Cluster` and in docs/scaling.md.
+A large cluster is simulated: it draws shards as uneven as those of the demo's rollouts, measured here; what it assumes
+of nodes and engines stands in `benchmarks._cluster.Cluster` and in docs/planning.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks import _scale_ray, _scale_server
+from benchmarks import _scale_plan, _scale_ray, _scale_server
 from benchmarks._cluster import Cluster, draw_shards, simulate
 from benchmarks.claims import state
 from pipeline.cli import load_settings
@@ -26,7 +26,7 @@ from scripts.vllm_cpu import missing_because
 from stages.generate_rollouts import STAGE
 from tests.workspace import Workspace
 
-WORKERS, HOURS, MINUTES, SEEDS = 1024, 24, (1, 2, 5, 10, 20, 40, 80), (0, 1, 2)
+WORKERS, HOURS, MINUTES, SEEDS = 1024, 24, (1, 2, 5, 10, 20, 40, 80), tuple(range(8))
 
 
 def measured_variation() -> float:
@@ -47,14 +47,10 @@ def measured_variation() -> float:
 def simulation() -> bool:
     """Find the shard size that wastes least on 1,024 GPUs of which 1 % of nodes are lost an hour."""
     variation = measured_variation()
-    found: dict[int, list[float]] = {}
-    for minutes in MINUTES:
-        for seed in SEEDS:
-            shards = draw_shards(WORKERS * HOURS * 3600.0, minutes * 60.0, variation, seed)
-            found.setdefault(minutes, []).append(simulate(shards, Cluster(workers=WORKERS), seed).efficiency)
+    losing = Cluster(workers=WORKERS)
+    found = {minutes: _efficiencies(minutes, variation, losing) for minutes in MINUTES}
     best = max(MINUTES, key=lambda minutes: statistics.fmean(found[minutes]))
-    calm = replace(Cluster(workers=WORKERS), loss_per_hour=0.0)
-    undisturbed = simulate(draw_shards(WORKERS * HOURS * 3600.0, best * 60.0, variation, 0), calm, 0).efficiency
+    undisturbed = statistics.fmean(_efficiencies(best, variation, replace(losing, loss_per_hour=0.0)))
     curve = ", ".join(f"{minutes} min {statistics.fmean(values):.3f}" for minutes, values in found.items())
     text = (
         f"simulated efficiency of {WORKERS:,} GPUs over {HOURS} h of work with 1 % of nodes lost an hour, in shards of "
@@ -64,9 +60,15 @@ def simulation() -> bool:
     return state(text, statistics.fmean(values), 0.9, "higher", n=len(SEEDS), spread=(min(values), max(values)))
 
 
+def _efficiencies(minutes: int, variation: float, cluster: Cluster) -> list[float]:
+    """Simulate a day's work in shards of so many minutes, once for each seed."""
+    shards = (draw_shards(WORKERS * HOURS * 3600.0, minutes * 60.0, variation, seed) for seed in SEEDS)
+    return [simulate(drawn, cluster, seed).efficiency for drawn, seed in zip(shards, SEEDS, strict=True)]
+
+
 def main() -> None:
     """Print every claim; exit 1 where one does not hold."""
-    held = [simulation(), _scale_ray.kills()]
+    held = [simulation(), _scale_plan.predictions(), _scale_ray.kills()]
     with _scale_ray.cluster():
         held += [_scale_ray.speed(), _scale_ray.overhead()]
     if reason := missing_because():

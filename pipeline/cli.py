@@ -151,7 +151,7 @@ def _first_problems(stage: Stage, folder: Path, limit: int) -> frozenset[str]:
     found: dict[str, None] = {}
     for file in shard_files(folder):
         rows = read_table(file, columns=["problem_id", "split"]).to_pylist()
-        wanted = [row for row in rows if not stage.sample_splits or row["split"] in stage.sample_splits]
+        wanted = [row for row in rows if not stage.splits or row["split"] in stage.splits]
         found.update(dict.fromkeys(row["problem_id"] for row in wanted))
         if len(found) >= limit:
             break

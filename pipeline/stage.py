@@ -137,7 +137,7 @@ class Stage:
         facts: More that decides the output (models' fingerprints), checked before anything is loaded; may refuse.
         summary: Measures for `dvc metrics`, read off the finished folder.
         sample_kind: Input whose first problems are a sample (`--limit`).
-        sample_splits: Splits to sample from; empty for all.
+        splits: Whose problems are its work, and a sample's; empty for all that it is given.
         plots: What `dvc plots` draws: name -> entry of dvc.yaml, whose `y` has files in the output by their names.
     """
 
@@ -151,7 +151,7 @@ class Stage:
     facts: Callable[[Context], Mapping[str, Any]] = no_facts
     summary: Callable[[Context, Path], Mapping[str, Any]] | None = None
     sample_kind: TableKind[Any] | None = None
-    sample_splits: Sequence[str] = ()
+    splits: Sequence[str] = ()
     plots: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

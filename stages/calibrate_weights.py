@@ -61,6 +61,7 @@ STAGE = WholeStage(
     output=TRAINING.name,
     whole_inputs=(MODELS.name, ROLLOUTS.name, PROPOSALS.name, VALIDITY.name),
     build=build,
+    splits=("train",),
     summary=summary,
 )
 

@@ -71,7 +71,7 @@ STAGE = ShardedStage(
     load=load,
     work=work,
     sample_kind=ROLLOUTS,
-    sample_splits=("train",),
+    splits=("train",),
 )
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ STAGE = ShardedStage(
     load=load,
     work=work,
     sample_kind=EVIDENCE,
-    sample_splits=("train",),
+    splits=("train",),
 )
 
 if __name__ == "__main__":

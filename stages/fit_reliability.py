@@ -62,6 +62,7 @@ STAGE = WholeStage(
     output=NAME,
     whole_inputs=(LABELS.name, EVIDENCE.name, PRM),
     build=build,
+    splits=("fit", "judge"),
     summary=summary,
 )
 

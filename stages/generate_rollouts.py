@@ -55,7 +55,7 @@ STAGE = ShardedStage(
     load=load,
     work=work,
     sample_kind=PROBLEMS,
-    sample_splits=ROLLOUT_SPLITS,
+    splits=ROLLOUT_SPLITS,
 )
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ STAGE = ShardedStage(
     load=load,
     work=work,
     sample_kind=ROLLOUTS,
-    sample_splits=LABEL_SPLITS,
+    splits=LABEL_SPLITS,
 )
 
 if __name__ == "__main__":

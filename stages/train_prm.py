@@ -52,12 +52,11 @@ def _train(context: Context, params: PrmParams, out: Path) -> WholeResult:
     people, rejects = read_stepwise(params.train.stepwise, base, settings.get(PromptParams))
     path, (reason, enough) = None, describe_labels(labels.values(), people, params.train.min_labels)
     if enough:
-        from vcrd.training.prm import train_prm
+        from vcrd.training.prm import train_prm as train
 
         rows = [*training_rows(context.read(ROLLOUTS, SPLITS), context.read(PROPOSALS, SPLITS), labels), *people]
-        with Progress("train_prm", len(rows) * params.train.epochs) as progress:
-            where = base.name, base.revision
-            losses = train_prm(*where, rows, out, params.train, seed=settings.seed, progress=progress.advance)
+        with Progress("train_prm", len(rows) * params.train.epochs) as bar:
+            losses = train(base.name, base.revision, rows, out, params.train, seed=settings.seed, progress=bar.advance)
         path, reason = ".", f"{reason}; loss {losses[0]:.3f} to {losses[-1]:.3f}"
     write_spec(out, given_spec(params, path, None, reason))
     counted = entry_of(SPEC_FILE, rows=len(people), expected=len(people) + len(rejects), rejects=count_reasons(rejects))
@@ -73,6 +72,7 @@ STAGE = WholeStage(
     also_reads=(MODELS.name,),
     facts=facts,
     build=build,
+    splits=SPLITS,
 )
 
 if __name__ == "__main__":

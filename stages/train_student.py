@@ -46,6 +46,7 @@ STAGE = WholeStage(
     also_reads=(MODELS.name,),
     facts=facts,
     build=build,
+    splits=("train",),
 )
 
 if __name__ == "__main__":

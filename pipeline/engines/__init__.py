@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from pipeline.engines.base import Engine, EngineParams, ModelRef, Task, check_model
+from pipeline.engines.metered import metered
 from vcrd.errors import ConfigError
 from vcrd.requests import TokenHead
 
@@ -32,14 +33,14 @@ def load_engine(
     if role is not None and role in params.served:
         from pipeline.engines.server import ServerEngine, urls_of
 
-        return ServerEngine(params, model, task, urls_of(role))
+        return metered(ServerEngine(params, model, task, urls_of(role)), role)
     package = "vllm" if params.name == "vllm" else "transformers"
     if find_spec(package) is None:
         raise ConfigError(f"engine.name is {params.name}, but {package} is not installed; see the README, or change it")
     if params.name == "vllm":
         from pipeline.engines.vllm import VllmEngine
 
-        return VllmEngine(params, model, task, head or TokenHead())
+        return metered(VllmEngine(params, model, task, head or TokenHead()), role)
     from pipeline.engines.transformers import TransformersEngine
 
-    return TransformersEngine(params, model, task, head or TokenHead())
+    return metered(TransformersEngine(params, model, task, head or TokenHead()), role)

@@ -56,6 +56,11 @@ class EngineParams:
     kv_cache_gib: Annotated[int, Ge(1)]
     """Memory for vllm's cache where it runs on CPU."""
 
+    @property
+    def at_a_time(self) -> int:
+        """Requests that an engine has in hand at a time."""
+        return self.batch_size if self.name == "transformers" and not self.served else self.max_in_flight
+
     def halved(self) -> EngineParams:
         """Return those of an engine that holds half as much at a time, and one sequence at least."""
         return replace(self, batch_size=max(1, self.batch_size // 2), max_in_flight=max(1, self.max_in_flight // 2))

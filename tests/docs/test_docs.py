@@ -40,10 +40,13 @@ from vcrd.io.parquet import read_table, shard_files
 
 _CHAIN = "tests/stages/test_chain.py::test_a_second_repro_runs_nothing"
 _TIMES = "tests/stages/test_chain.py::test_the_figures_and_the_times_are_shown_for_scripts_too"
+_PLAN = "tests/stages/test_plan.py::test_what_a_few_problems_say_of_a_run_is_what_it_made"
 _MATRIX = "tests/benchmarks/test_matrix.py::test_what_is_finished_is_not_made_again"
 NOT_RUN = {
     "make demo": ("minutes, and it installs; the chain is run by the test", _CHAIN),
     "dvc repro": ("minutes", _CHAIN),
+    "python -m stages plan": ("minutes", _PLAN),
+    "python -m stages plan --workers 1,2,4": ("minutes", _PLAN),
     "xdg-open page.html": ("a browser", "tests/vcrd/test_inspect_page.py::test_a_run_is_told_side_by_side"),
     "python -m stages show": (
         "needs a report",

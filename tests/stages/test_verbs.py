@@ -159,8 +159,34 @@ def test_counts_alone_open_no_file(project: Path) -> None:
     assert found.samples == {"no_step": [], "too_long": []}
 
 
+def test_a_plan_on_paper_runs_nothing_and_refuses_what_it_cannot_read(project: Path) -> None:
+    given = ("plan", "--preset", "gsm8k-qwen", "--on-paper", "prompt=100,solution=200,steps=5", "--problems", "7473")
+    told = json.loads(said(*given, "--json", "--tokens-per-second", "student=1000,label_steps=500"))
+    stages = {stage["stage"]: stage for stage in told["stages"]}
+    rollouts = 4 * (5500 + 400 + 200)
+    assert (stages["generate_rollouts"]["requests"], stages["propose_steps"]["requests"]) == (rollouts, 5 * rollouts)
+    assert stages["generate_rollouts"]["worked"] == pytest.approx(200 * rollouts / 1000)
+    assert stages["label_steps"]["worked"] == pytest.approx(stages["label_steps"]["written"] / 500)
+    assert stages["propose_steps"]["worked"] is None
+    assert told["worker"] == {"count": 1, "unit": "GPU"}
+    assert told["dominant"] == "complete_steps"
+    assert not (project / ".vcrd").exists()
+    for extra, message in (
+        (("--on-paper", "prompt=100"), "solution is missing"),
+        (("--on-paper", "promt=100,solution=200,steps=5"), "did you mean 'prompt'"),
+        (("--on-paper", "prompt=100,solution=2,steps=5"), "steps <= solution"),
+        (("--tokens-per-second", "techer=5"), "did you mean 'teacher'"),
+        (("--workers", "0"), "--workers"),
+        (("--set", "run.num_shard=5"), "did you mean 'num_shards'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            said(*given, *extra)
+    with pytest.raises(ConfigError, match=r"params.yaml is missing"):
+        said("plan")
+
+
 def test_every_verb_helps_with_an_example_and_its_exit_codes() -> None:
-    verbs = [["show"], ["errors"], ["deps"], *(["preset", name] for name in ("list", "show", "use", "docs"))]
+    verbs = [["show"], ["errors"], ["plan"], ["deps"], *(["preset", name] for name in ("list", "show", "use", "docs"))]
     for verb in verbs:
         text = said(*verb, "--help")
         assert f"  python -m stages {' '.join(verb)}" in text, verb

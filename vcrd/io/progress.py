@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from vcrd.io.meter import note
+
 _LINE_SECONDS = 30.0
 
 
@@ -24,6 +26,7 @@ class Progress:
         self._label, self._total, self._unit = label, total, unit
         self._done = self._tokens = 0
         self._started = self._last_line = time.monotonic()
+        self._steady: tuple[int, float] | None = None
         self._bar = tqdm(total=total, desc=label, unit=unit, file=sys.stderr) if sys.stderr.isatty() else None
 
     def __enter__(self) -> Progress:
@@ -39,6 +42,10 @@ class Progress:
 
     def close(self) -> None:
         """Finish the bar, or say how it ended."""
+        if self._steady is not None and self._done > self._steady[0]:
+            first, since = self._steady
+            took = (time.monotonic() - since) * self._done / (self._done - first)
+            note("progress", label=self._label, units=self._done, seconds=took)
         if self._bar is not None:
             self._bar.close()
         else:
@@ -49,6 +56,8 @@ class Progress:
         self._done += units
         self._tokens += tokens
         now = time.monotonic()
+        if units and self._steady is None:
+            self._steady = self._done, now  # the first ones pay for what is made once
         if self._bar is not None:
             if tokens:
                 self._bar.set_postfix_str(f"{self._rate(now)} tokens/s", refresh=False)
