@@ -121,7 +121,8 @@ def test_what_a_killed_push_left_is_no_artefact_and_the_next_one_completes_it(
     url = f"{s3.bucket()}/made"
     code = (
         "import os, sys; from pathlib import Path; from vcrd.hub import publish; from vcrd.io.stores import StorePath\n"
-        f"StorePath.put_new = lambda path, data: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
+        f"put, die = StorePath.upload_new, lambda: os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
+        f"StorePath.upload_new = lambda path, file: die() if path.name == {MANIFEST_NAME!r} else put(path, file)\n"
         "publish(Path(sys.argv[1]), sys.argv[2], only=['training'])"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(run), url], cwd=ROOT, env=dict(os.environ))
@@ -143,6 +144,16 @@ def test_another_run_is_not_pushed_over_one_that_somebody_reads(s3: S3, pushed: 
     for arguments in (["--public"], ["--prune"]):
         refused = CliRunner().invoke(cli, ["push", str(other), pushed, *arguments])
         assert isinstance(refused.exception, ConfigError)
+
+
+def test_of_two_pushes_at_a_time_the_first_stays_whole(
+    s3: S3, pushed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, before = make_run(tmp_path / "other", count=8), s3.contents(pushed)
+    monkeypatch.setattr("vcrd.hub.store._is_there", lambda source, target: False)  # it looked before the first came
+    with pytest.raises(ConfigError, match=r"holds another .*give another URL"):
+        publish(other, pushed)
+    assert s3.contents(pushed) == before
 
 
 def test_a_connection_that_breaks_while_a_shard_is_read_is_no_broken_shard(

@@ -9,6 +9,7 @@ from pathlib import Path
 from vcrd.errors import ConfigError
 from vcrd.hub.checks import refuse_bad_data, telling_files
 from vcrd.hub.contents import collect
+from vcrd.io.files import sha256_file
 from vcrd.io.manifest import MANIFEST_NAME
 from vcrd.io.stores import EXCLUSIVE, StorePath, as_path
 
@@ -34,7 +35,7 @@ def publish(folder: Path, url: str, *, only: Sequence[str] = ()) -> Published:
     """Put a run's artefacts below a URL, each as a folder with its shards and its manifest.
 
     A killed push leaves artefacts without a manifest, which no reader of vcrd takes for one; run it again. What is
-    there already stays: somebody may be reading it.
+    there already stays, also what came since this push looked: somebody may be reading it.
 
     Args:
         folder: A run's folder, or that of one artefact.
@@ -54,12 +55,8 @@ def publish(folder: Path, url: str, *, only: Sequence[str] = ()) -> Published:
     uploaded = 0
     for name in missing:
         files = [file for file in contents.files if file.startswith(f"{name}/")]
-        for file in files:
-            if file != f"{name}/{MANIFEST_NAME}":
-                (place / file).upload(contents.files[file])
-        (place / name / MANIFEST_NAME).put_new((contents.run / name / MANIFEST_NAME).read_bytes())
-        _is_there(contents.run / name, place / name)
-        uploaded += len(files)
+        for file in sorted(files, key=lambda file: file == f"{name}/{MANIFEST_NAME}"):
+            uploaded += _put(contents.files[file], place / file)
     return Published(
         files=len(contents.files),
         uploaded=uploaded,
@@ -69,15 +66,21 @@ def publish(folder: Path, url: str, *, only: Sequence[str] = ()) -> Published:
 
 
 def _is_there(source: Path, target: StorePath) -> bool:
-    """Tell whether an artefact is in the store.
-
-    Raises:
-        ConfigError: Another is.
-    """
-    try:
-        there = (target / MANIFEST_NAME).read_bytes()
-    except FileNotFoundError:
+    if not (target / MANIFEST_NAME).is_file():
         return False
-    if there != (source / MANIFEST_NAME).read_bytes():
-        raise ConfigError(f"{target} holds another {source.name}, and somebody may be reading it; give another URL")
+    _refuse_another(source / MANIFEST_NAME, target / MANIFEST_NAME)
     return True
+
+
+def _put(source: Path, target: StorePath) -> bool:
+    """Put a file of an artefact; tell whether it was not there."""
+    if target.upload_new(source):
+        return True
+    _refuse_another(source, target)
+    return False
+
+
+def _refuse_another(source: Path, target: StorePath) -> None:
+    if sha256_file(target) != sha256_file(source):
+        message = f"{target.parent} holds another {source.parent.name}, and somebody may be reading it"
+        raise ConfigError(f"{message}; give another URL")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -48,7 +48,8 @@ class StorePath(PosixPath):
     """A URL whose parts are those of a path: `StorePath.of("s3://bucket/run") / "training"`.
 
     What reads is as in `pathlib`, and a driver's error is a `ConfigError` that names the URL; a missing object stays a
-    `FileNotFoundError`. Nothing of `pathlib` writes here: `upload`, `put`, `put_new` and `delete_others` do.
+    `FileNotFoundError`. Nothing of `pathlib` writes here: `upload`, `put`, their likes that put what is new, and
+    `delete_others` do.
     """
 
     @classmethod
@@ -169,12 +170,23 @@ class StorePath(PosixPath):
         Raises:
             ConfigError: The store cannot do that: between a look and a put another writer may come.
         """
+        # One request, however large: drivers cut at `chunksize`, and test before the last part alone.
+        return self._new(lambda: self._driver.pipe_file(str(self), data, mode="create", chunksize=len(data) + 1))
+
+    def upload_new(self, source: Path) -> bool:
+        """Put a local file here if there is nothing yet; tell whether there was nothing.
+
+        Raises:
+            ConfigError: The store cannot do that.
+        """
+        return self._new(lambda: self._driver.put_file(str(source), str(self), mode="create"))
+
+    def _new(self, put: Callable[[], object]) -> bool:
         if self.protocol not in EXCLUSIVE:
             raise ConfigError(f"{self}: expected s3:// or gs://; others cannot put an object only where there is none")
         with self._telling("put"):
             try:
-                # One request, however large: drivers cut at `chunksize`, and test before the last part alone.
-                self._driver.pipe_file(str(self), data, mode="create", chunksize=len(data) + 1)
+                put()
             except FileExistsError:
                 return False
         return True
