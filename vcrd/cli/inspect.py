@@ -30,10 +30,10 @@ def command(source: str, output: Path, tokenizer: str | None, limit: int, as_jso
     vcrd inspect data/demo-math/training -o page.html
     vcrd inspect pulled/training -o page.html --tokenizer STUDENT --limit 200
 
-    DIR is a run's folder, its training folder, or a training data set that lies alone, or the URL of one in an object
-    store (s3://bucket/run). The page shows each problem's
-    rollouts step by step: the student's and the teacher's step side by side, the evidence for each, the target, and its
-    tokens shaded by weight. It needs no network, and nothing of the data can run in it.
+    DIR is a run's folder, its training folder, a training data set that lies alone, or the URL of one of these in an
+    object store (s3://bucket/run). The page shows each problem's rollouts step by step: the student's and the
+    teacher's step side by side, the evidence for each, the target, and its tokens shaded by weight. It needs no
+    network, and nothing of the data can run in it.
 
     Exit codes: 0 done, 2 you can fix it (a folder, the tokenizer), 3 the data is bad.
     """  # noqa: D301 - the mark is a backspace itself, which an r would undo
