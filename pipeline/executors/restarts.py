@@ -22,6 +22,8 @@ _SECTION = "engine"
 _NAMED = 8
 _FATAL = {"OutOfMemoryError", "AcceleratorError", "EngineDeadError"}  # of torch, of torch, of vllm
 _OUT_OF_MEMORY = "out of memory"
+# torch has no kind of error for a CPU's memory, nor vllm for what its workers say of theirs.
+_SAYING_SO = (_OUT_OF_MEMORY, "can't allocate memory")
 
 
 def has_engine(stage: ShardedStage) -> bool:
@@ -58,9 +60,14 @@ def ending_the_process(stage: ShardedStage, last_words: Callable[[str], None]) -
 
 
 def _fatal(error: Exception) -> str | None:
+    """Return why an engine cannot go on after an error; None where the error is of another kind.
+
+    >>> _fatal(RuntimeError("Worker failed with error 'CUDA out of memory'"))
+    "out of memory: Worker failed with error 'CUDA out of memory'"
+    """
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    # torch has no kind of error for a CPU's memory.
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in kinds or "can't allocate memory" in str(error):
+    said = not isinstance(error, VcrdError) and any(words in str(error) for words in _SAYING_SO)
+    if said or isinstance(error, MemoryError) or "OutOfMemoryError" in kinds:
         return f"{_OUT_OF_MEMORY}: {one_line(error) or type(error).__name__}"
     return f"{type(error).__name__}: {one_line(error)}" if kinds & _FATAL else None
 
