@@ -166,7 +166,10 @@ def refuse_host(trainer: Any) -> None:
     if trainer.is_fsdp_enabled:
         _prepare_fsdp(trainer.accelerator.state.fsdp_plugin)
     if args.n_gpu > 1:
-        raise ConfigError("DataParallel knows no denominator over devices; start one process per device with torchrun")
+        raise ConfigError(
+            "DataParallel knows no denominator over devices; start one process per device with torchrun, "
+            "which the stage train_student takes from VCRD_LAUNCHER"
+        )
 
 
 def _prepare_fsdp(plugin: Any) -> None:
