@@ -126,9 +126,9 @@ def adopt(task: ShardTask) -> FileEntry | None:
 
 
 def finished_since(task: ShardTask) -> FileEntry | None:
-    """Return the entry of a shard that was finished since all were looked for: by a worker that died, or elsewhere.
+    """Return the entry of a shard that was finished since all were looked for: elsewhere, or by a worker that died.
 
-    It may have died before it shared the shard.
+    A worker may have died between the two: it is shared here, if it was not.
     """
     share(task.piece)
     return adopt(task)

@@ -32,6 +32,15 @@ def differently(by: int, add: int, shard: Shard) -> ShardResult:
     return toy.work(add + by, shard)
 
 
+def dying_before_an_index_is_put(add: int, shard: Shard) -> ShardResult:
+    """Work in a process that is killed, the first time, when its shard is finished here and not yet shared."""
+    died = shard.context.layout.data.parent / "died"
+    if not died.exists():
+        died.touch()
+        StorePath.put_new = lambda path, data: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+    return toy.work(add, shard)
+
+
 def run(root: Path, url: str, split: Split, by: int = 0) -> Manifest | None:
     stage = replace(toy.SQUARE, work=partial(differently, by)) if by else toy.SQUARE
     here = context(root, url)

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -16,11 +15,8 @@ from pipeline.cli import describe
 from pipeline.executors.local import run_one
 from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.shards import plan_shards, stage_facts
-from pipeline.stage import Shard, ShardResult
 from tests.pipeline import store_writer, toy
 from tests.pipeline.store_writer import differently
-from tests.pipeline.test_restarts import STAGE as MORTAL
-from tests.pipeline.test_restarts import with_engine
 from tests.pipeline.test_runner import made, outputs
 from tests.s3_server import S3, SECRET, forget_clients
 from tests.workspace import ROOT
@@ -81,19 +77,11 @@ def test_what_was_finished_before_a_kill_is_put_by_the_next_run(s3: S3, tmp_path
     assert len(s3.contents(f"{url}/toy/square")) == 16
 
 
-def dying_before_the_index_is_put(add: int, shard: Shard) -> ShardResult:
-    died = shard.context.layout.data.parent / "died"
-    if not died.exists():
-        died.touch()
-        StorePath.put_new = lambda path, data: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
-    return toy.work(add, shard)
-
-
 def test_what_a_worker_had_finished_is_put_by_the_one_that_takes_its_place(s3: S3, tmp_path: Path) -> None:
     url = f"{s3.bucket()}/run"
-    context = with_engine(store_writer.context(tmp_path, url))
+    context = store_writer.context(tmp_path, url)
     run_whole(toy.MAKE, context)
-    run_sharded(replace(MORTAL, work=dying_before_the_index_is_put), context, 1, ALL)
+    run_sharded(replace(toy.SQUARE, work=store_writer.dying_before_an_index_is_put), context, 2, ALL)
     assert len(made(tmp_path)) == 4, "the shard that could not be put was finished here"
     assert len(s3.contents(f"{url}/toy/square")) == 16
 
