@@ -12,7 +12,7 @@ from pipeline.engines import load_engine
 from pipeline.engines.base import ModelRef
 from pipeline.engines.http import Patience
 from pipeline.engines.server import ServerEngine
-from tests.pipeline.tiny_models import PARAMS
+from tests.pipeline.small_engine import PARAMS
 from vcrd.domains.demo_math import DOMAIN, generate_problems
 from vcrd.requests import GenerateRequest, Generation, Sampling
 

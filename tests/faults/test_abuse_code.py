@@ -16,7 +16,8 @@ import torch
 
 from pipeline.engines import load_engine
 from pipeline.params import read_yaml
-from tests.pipeline.tiny_models import PARAMS, save_model
+from tests.pipeline.small_engine import PARAMS
+from tests.pipeline.tiny_models import save_model
 from tests.vcrd.factories import problem
 from tests.workspace import ROOT, Workspace
 from vcrd.errors import ConfigError, VcrdError

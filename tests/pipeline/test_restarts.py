@@ -10,8 +10,8 @@ from pipeline.executors.restarts import Restarts
 from pipeline.runner import Split, run_sharded, run_whole
 from pipeline.stage import Context, Shard, ShardResult
 from tests.pipeline import toy
+from tests.pipeline.small_engine import PARAMS
 from tests.pipeline.test_runner import made, outputs
-from tests.pipeline.tiny_models import PARAMS
 from vcrd.errors import VcrdError
 
 STAGE = replace(toy.SQUARE, sections={**toy.SQUARE.sections, "engine": EngineParams})

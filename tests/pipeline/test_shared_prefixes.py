@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 from pipeline.engines import load_engine
 from pipeline.engines.base import PrefillCount
 from pipeline.engines.trees import plant, read_grove
-from tests.pipeline.tiny_models import PARAMS, VOCABULARY, save_model
+from tests.pipeline.small_engine import PARAMS
+from tests.pipeline.tiny_models import VOCABULARY, save_model
 from vcrd.requests import ClassifyRequest, Failure, GenerateRequest, Generation, Sampling, ScoreRequest, derive_seed
 
 KINDS = ("qwen2", "llama")

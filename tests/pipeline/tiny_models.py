@@ -10,22 +10,8 @@ from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from pipeline.engines import EngineParams
-
 VOCABULARY = 48
 EOS = 1
-PARAMS = EngineParams(
-    name="transformers",
-    dtype="float32",
-    device="cpu",
-    threads=1,
-    batch_size=4,
-    max_in_flight=8,
-    max_model_len=None,
-    gpu_memory_utilization=0.5,
-    tensor_parallel_size=1,
-    kv_cache_gib=1,
-)
 
 
 def save_model(folder: Path, kind: str, classes: int = 0, **values: Any) -> str:
