@@ -55,7 +55,9 @@ class Matrix:
             return ShardResult([done(planned)], [], expected=1)
 
         run_whole(plan_stage(size), self.context)
-        stage = replace(matrix.matrix_stage(size, Path("nowhere")), work=work, load=lambda context: None)
+        stage = matrix.matrix_stage(size, Path("nowhere"))
+        sections = {name: kind for name, kind in stage.sections.items() if name != "engine"}  # stays in this process
+        stage = replace(stage, sections=sections, work=work, load=lambda context: None)
         run_sharded(stage, self.context, 1, Split())
 
 

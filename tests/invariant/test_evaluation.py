@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,10 +55,11 @@ def test_the_loss_of_an_evaluation_is_the_weighted_one(tmp_path: Path, normaliza
 def test_a_plain_trainer_evaluates_alike_and_makes_no_logits_that_nobody_wants(tmp_path: Path) -> None:
     examples = demo_rows(8)
     trainer = plain_trainer(tmp_path, examples)
-    made = []
-    trainer.model.get_output_embeddings().register_forward_hook(lambda *call: made.append(call))
+    outputs: list[Any] = []
+    trainer.model.get_output_embeddings().register_forward_hook(lambda head, given, output: outputs.append(output))
     assert trainer.evaluate()["eval_loss"] == pytest.approx(by_hand(examples, "weights"), rel=1e-5)
-    assert not made
+    assert outputs, "the loss is made in the head's forward"
+    assert not any(isinstance(output, torch.Tensor) for output in outputs)
     assert trainer.predict(trainer.eval_dataset).predictions.shape == (8, *COLLATE(examples)["labels"].shape[1:], 29)
 
 
