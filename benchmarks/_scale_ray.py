@@ -20,7 +20,7 @@ from pipeline.runner import Split, run_sharded
 from pipeline.shards import plan_shards, stage_facts
 from tests.workspace import Workspace
 
-KILLS, WAITING_SHARDS, EMPTY_SHARDS, ROUNDS = 5, 60, 10_000, 3
+KILLS, WAITING_SHARDS, EMPTY_SHARDS, ROUNDS = 5, 120, 10_000, 3
 
 
 @contextmanager
