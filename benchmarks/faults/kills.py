@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -45,11 +46,28 @@ class Toll:
     redone: list[str] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
     ended_badly: list[str] = field(default_factory=list)
+    unlocked: int = 0
 
     @property
     def faults(self) -> list[str]:
         """All that was wrong."""
         return [*self.redone, *self.left_behind, *self.ended_badly]
+
+
+def unlock(root: Path) -> bool:
+    """Remove DVC's own lock file if DVC was killed while it wrote it; tell whether it was.
+
+    DVC does not write it in one act, and asks whoever finds it broken to remove it (docs/troubleshooting.md).
+    """
+    path = root / ".dvc/tmp/rwlock"
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        path.unlink()
+        return True
+    return False
 
 
 def processes_of(dvc: psutil.Process) -> dict[str, list[psutil.Process]]:
@@ -114,6 +132,7 @@ def kill_through(run: Runnable, kills: int, rng: random.Random, toll: Toll, afte
     dvc = None
     while (done := sum(toll.killed.values()) - before) < kills:
         if dvc is None:
+            toll.unlocked += unlock(run.root)
             log = run.root.parent / f"{run.root.name}-{done}.log"
             dvc = run.start("dvc", "repro", log=log)
         kind, struck = strike(dvc, VICTIMS[done % len(VICTIMS)], rng, after)
@@ -157,6 +176,7 @@ def killed_runs(folder: Path, runs: int, kills: int, seed: int, pace: float) -> 
 def _ends_well(run: Project, expected: dict[str, str], toll: Toll) -> bool:
     seen = run.finished()
     run.pace(0)
+    toll.unlocked += unlock(run.root)
     code, said = run.run("dvc", "repro")
     if code:
         toll.ended_badly.append(said[-2000:])
@@ -173,7 +193,8 @@ def claims() -> Iterator[bool]:
         sys.stderr.write(f"{fault}\n")
     count = sum(toll.killed.values())
     sys.stderr.write(f"killed: {dict(toll.killed)}\n")
-    yield state("runs under kill -9 that end with other bytes", wrong, 0, "lower", n=count)
+    text = f"runs under kill -9 that end with other bytes ({toll.unlocked} times DVC's own lock file had to be removed)"
+    yield state(text, wrong, 0, "lower", n=count)
     yield state("finished shards computed again after a kill", len(toll.redone), 0, "lower", n=count)
     yield state(
         "processes left behind and failures to resume", len(toll.faults) - len(toll.redone), 0, "lower", n=count

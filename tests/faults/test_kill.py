@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.kills import VICTIMS, Toll, kill_through
+from benchmarks.faults.kills import VICTIMS, Toll, kill_through, unlock
 from tests.workspace import Workspace
 
 KILLS = 20
@@ -19,6 +19,7 @@ def test_twenty_kills_change_no_byte_and_repeat_no_shard(finished: Workspace, tm
     kill_through(run, KILLS, random.Random(20), toll, after=4.0)
     assert not toll.faults
     seen = run.finished()
+    unlock(run.root)
     run.repro()
     assert sum(toll.killed.values()) >= KILLS, f"too few kills before the chain was done: {toll.killed}"
     assert set(toll.killed) == set(VICTIMS)
