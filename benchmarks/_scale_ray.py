@@ -20,7 +20,7 @@ from pipeline.runner import Split, run_sharded
 from pipeline.shards import plan_shards, stage_facts
 from tests.workspace import Workspace
 
-KILLS, WAITING_SHARDS, EMPTY_SHARDS, ROUNDS = 5, 120, 10_000, 3
+KILLS, PROPOSAL_SHARDS, WAITING_SHARDS, EMPTY_SHARDS, ROUNDS = 5, 64, 120, 10_000, 3
 
 
 @contextmanager
@@ -85,7 +85,8 @@ def overhead() -> bool:
 def kills() -> bool:
     """Make the demo's proposals on two Ray workers, undisturbed and with kills; compare every file with local ones."""
     with tempfile.TemporaryDirectory() as place:
-        local = Workspace(Path(place) / "local").small_demo(**{"run.num_shards": "16"})
+        local = Workspace(Path(place) / "local")
+        local.use("demo-math", **{"run.num_shards": str(PROPOSAL_SHARDS)})
         local.repro("propose_steps")
         calm, killed = (_on_ray(local.copy(Path(place) / name)) for name in ("calm", "killed"))
         said = calm.stage("propose_steps")
@@ -97,7 +98,10 @@ def kills() -> bool:
     text = f"files of the demo's proposals that differ from local ones, on two Ray workers, one run with {hit} kill -9"
     holds = state(text, differ, 0, "lower", n=2 * len(expected))
     holds &= state("workers killed with -9 during that run", hit, KILLS, "higher", n=1)
-    return state("finished shards that were made again behind these kills", redone, 0, "lower", n=16) and holds
+    return (
+        state("finished shards that were made again behind these kills", redone, 0, "lower", n=PROPOSAL_SHARDS)
+        and holds
+    )
 
 
 def _on_ray(run: Workspace) -> Workspace:
