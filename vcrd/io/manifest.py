@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,17 @@ def _typed(manifest: Manifest) -> Iterator[tuple[str, object, type]]:
 
 def check_file(path: Path) -> None:
     """Compare a file's checksum with that in the manifest beside it."""
-    entries = [entry for entry in read_manifest(path.parent).files if entry.file == path.name]
-    if not entries or sha256_file(path) != entries[0].sha256:
+    manifest = path.parent / MANIFEST_NAME
+    written = manifest.stat() if manifest.is_file() else None
+    digests = _digests(path.parent, (written.st_ino, written.st_mtime_ns, written.st_size) if written else None)
+    if path.name not in digests or sha256_file(path) != digests[path.name]:
         raise SchemaError("differs from the manifest's checksum; run the stage that writes it again", file=path)
+
+
+@lru_cache(maxsize=16)
+def _digests(folder: Path, written: tuple[int, ...] | None) -> dict[str, str]:
+    """Return checksums by file, read once for each state of the manifest: every shard in it asks."""
+    return {entry.file: entry.sha256 for entry in read_manifest(folder).files}
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
