@@ -24,6 +24,10 @@ def metered(engine: Engine, role: str | None) -> Engine:
     return engine
 
 
+def _only_read(request: ScoreRequest | ClassifyRequest, _: object) -> list[Any]:
+    return [request.id, len(request.token_ids), 0, 0]
+
+
 class MeteredEngine:
     """Notes, of each call, its seconds and [id, tokens given, tokens answered, most it may answer] of each request."""
 
@@ -53,17 +57,13 @@ class MeteredEngine:
 
     def score(self, requests: Sequence[ScoreRequest], progress: Progress = silent) -> list[Scores | Failure]:
         """Give log-probabilities of given tokens."""
-        return self._ask(
-            self._engine.score, requests, lambda request, _: [request.id, len(request.token_ids), 0, 0], progress
-        )
+        return self._ask(self._engine.score, requests, _only_read, progress)
 
     def classify(
         self, requests: Sequence[ClassifyRequest], progress: Progress = silent
     ) -> list[Classification | Failure]:
         """Give class probabilities at given tokens."""
-        return self._ask(
-            self._engine.classify, requests, lambda request, _: [request.id, len(request.token_ids), 0, 0], progress
-        )
+        return self._ask(self._engine.classify, requests, _only_read, progress)
 
     def close(self) -> None:
         """Free what the engine holds."""
