@@ -26,7 +26,7 @@ class CalibrationParams:
     own_steps: Literal["when_better", "never", "only"]
     """The student's own step is the target when it is the more valid one, never, or always (a control)."""
     strength: str
-    """Name in the registry: validity, gap_sigmoid, bilinear, ratio, gap_relu, uniform, shuffled."""
+    """Name in the registry: net_validity, validity, gap_sigmoid, bilinear, ratio, gap_relu, uniform, shuffled."""
     tau: Annotated[float, Gt(0)]
     """Temperature of gap_sigmoid, in logits."""
     rho: Annotated[float, Ge(0)]
@@ -75,6 +75,12 @@ def step_strength(
     return strengths if params.strength in CONTROLS else np.where(proved_invalid_N, 0.0, strengths)
 
 
+@register_strength("net_validity")
+def net_validity(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
+    """max(2 v_target - 1, 0): how much likelier the target is sound than not, as learning the other does harm."""
+    return np.maximum(2 * target_N - 1, 0.0)
+
+
 @register_strength("validity")
 def validity_strength(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
     """v_target."""
@@ -114,8 +120,8 @@ def uniform(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Flo
 
 @register_strength("shuffled")
 def shuffled(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
-    """v_target permuted over rows (a control): the same strengths, fallen elsewhere."""
-    return np.random.default_rng(params.shuffle_seed).permutation(target_N)
+    """net_validity permuted over rows (a control): the same strengths, fallen elsewhere."""
+    return np.random.default_rng(params.shuffle_seed).permutation(net_validity(target_N, other_N, params))
 
 
 def _logit(probabilities: Floats) -> Floats:

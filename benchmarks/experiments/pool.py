@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -121,7 +121,8 @@ def _make(place: PoolPlace, rows: list[dict[str, str]], settings: Settings, chai
         for stage in chain:
             started = core_seconds()
             if isinstance(stage, ShardedStage):
-                run_sharded(replace(stage, work=_counting(stage, place.folder)), context, 1, Split())
+                work = partial(_counting, stage=stage, folder=place.folder)
+                run_sharded(replace(stage, work=work), context, 1, Split())
             else:
                 assert isinstance(stage, WholeStage)
                 run_whole(stage, context)
@@ -162,22 +163,18 @@ def _model(domain: DemoDomain, role: Role, place: PoolPlace) -> None:
         _model(domain, role, place)
 
 
-def _counting(stage: ShardedStage, folder: Path) -> Callable[[Any, Shard], ShardResult]:
-    """Keep how many tokens a stage's engine answered with: of completions for labels nothing else tells."""
+def _counting(loaded: Any, shard: Shard, stage: ShardedStage, folder: Path) -> ShardResult:
+    """Work, and keep how many tokens the engine answered with: of completions for labels nothing else tells."""
+    counted = 0
 
-    def work(loaded: Any, shard: Shard) -> ShardResult:
-        counted = 0
+    def count(tokens: int) -> None:
+        nonlocal counted
+        counted += tokens
+        shard.progress(tokens)
 
-        def count(tokens: int) -> None:
-            nonlocal counted
-            counted += tokens
-            shard.progress(tokens)
-
-        result = stage.work(loaded, replace(shard, progress=count))
-        write_json(folder / "tokens" / f"{stage.name}.json", {"tokens": counted})
-        return result
-
-    return work
+    result = stage.work(loaded, replace(shard, progress=count))
+    write_json(folder / "tokens" / f"{stage.name}.json", {"tokens": counted})
+    return result
 
 
 def tokens_of(place: PoolPlace, stage: str) -> int:

@@ -41,7 +41,7 @@ class Size:
     learning_rates: tuple[float, ...] = ()
 
 
-_SPLITS = {"train": 320, "prm": 80, "fit": 50, "judge": 10, "test": 1000}
+_SPLITS = {"train": 320, "prm": 40, "fit": 25, "judge": 5, "test": 1000}
 SIZES = {
     size.name: size
     for size in (
@@ -70,7 +70,7 @@ SIZES = {
             domains=("demo-math",),
             pretrain_seeds=(1,),
             distill_seeds=(1,),
-            splits={"train": 96, "prm": 40, "fit": 30, "judge": 10, "test": 200},
+            splits={"train": 96, "prm": 20, "fit": 15, "judge": 5, "test": 200},
             optimiser_steps=60,
             step_tokens=400,
             noisy_seeds=(1,),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from benchmarks.experiments.loaded import Pool
     from benchmarks.experiments.training import Schooling
 
-OwnSteps = Literal["when_better", "never", "only"]
 ROLLOUTS, PROPOSALS, LABELS, COMPLETIONS = "rollouts", "proposals", "labels", "completions"
 SOLUTION, SOLUTIONS = "solution", "solutions"
 """What of a pool's generated tokens a method may need; one solution of each problem by the teacher, or all of them."""
@@ -69,16 +68,15 @@ class Method:
     version: int = 1
 
 
-def step_lesson(pool: Pool, own_steps: OwnSteps, strength: str, validity: NDArray[np.float64] | None = None) -> Lesson:
+def step_lesson(pool: Pool, validity: NDArray[np.float64] | None = None, **changes: str) -> Lesson:
     """Make the rows as `calibrate_weights` makes them, from the pool's estimates or from other validities.
 
     Args:
         pool: With one shard of rollouts, proposals and validities.
-        own_steps: Of `CalibrationParams`.
-        strength: Of `CalibrationParams`.
         validity: In the order of the pool's validities; None: the estimated ones.
+        changes: Of `CalibrationParams`, where a method is not the preset's, which is the default.
     """
-    calibration = replace(pool.settings.get(CalibrationParams), own_steps=own_steps, strength=strength)
+    calibration = replace(pool.settings.get(CalibrationParams), **changes)  # type: ignore[arg-type]
     weights = replace(pool.settings.get(WeightParams), teacher_signal="plain", keep_mass=None)
 
     def read(kind: Artefact[Any], columns: Sequence[str], rows: int) -> Any:

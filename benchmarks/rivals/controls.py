@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def lesson(pool: Pool, strength: str) -> Lesson:
     """Learn the default's targets with a control's strengths."""
-    return step_lesson(pool, "when_better", strength)
+    return step_lesson(pool, strength=strength)
 
 
 METHODS = (

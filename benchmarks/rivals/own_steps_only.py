@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def lesson(pool: Pool) -> Lesson:
-    """Learn every step of the student's own, weighted by its estimated validity."""
-    return step_lesson(pool, "only", "validity")
+    """Learn every step of the student's own, weighted as the default weighs them."""
+    return step_lesson(pool, own_steps="only")
 
 
 METHODS = (Method(name="own_steps_only", title="own steps only", needs=ESTIMATED, lesson=lesson),)

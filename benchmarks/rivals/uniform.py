@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def lesson(pool: Pool) -> Lesson:
     """Learn every step of the teacher's, all alike."""
-    return step_lesson(pool, "never", "uniform")
+    return step_lesson(pool, own_steps="never", strength="uniform")
 
 
 METHODS = (Method(name="uniform", title="uniform next-step", needs=STEPS, lesson=lesson),)

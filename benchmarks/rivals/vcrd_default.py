@@ -17,19 +17,19 @@ NOISE = (0.1, 0.2, 0.3, 0.4)
 
 def estimated(pool: Pool) -> Lesson:
     """Learn by the pipeline's estimates."""
-    return step_lesson(pool, "when_better", "validity")
+    return step_lesson(pool)
 
 
 def exact(pool: Pool) -> Lesson:
     """Learn by the oracle."""
-    return step_lesson(pool, "when_better", "validity", pool.oracle_validity)
+    return step_lesson(pool, pool.oracle_validity)
 
 
 def noisy(pool: Pool, rate: float) -> Lesson:
     """Learn by the oracle, of whose verdicts a share is the wrong way round."""
     rng = np.random.default_rng(derive_seed(pool.settings.seed, f"noise {rate}"))
     exact_V = pool.oracle_validity
-    return step_lesson(pool, "when_better", "validity", np.where(rng.random(len(exact_V)) < rate, 1 - exact_V, exact_V))
+    return step_lesson(pool, np.where(rng.random(len(exact_V)) < rate, 1 - exact_V, exact_V))
 
 
 METHODS = (

@@ -158,7 +158,7 @@ def test_the_oracle_is_what_brute_force_over_all_programs_finds(data: st.DataObj
 
 
 def test_behind_a_lost_goal_a_step_is_sound_where_it_adds_no_mistake() -> None:
-    prompt = "mul p 3,mod q 5,xor s 9;f(1,14,4,19)=20"
+    prompt = "mul p3,mod q5,xor s9;f(1,14,4,19)=20"
     lost = [HEADER, " r+=p//3\n"]
     assert not step_is_valid(prompt, lost[:1], lost[1])
     assert step_is_valid(prompt, lost, " r+=q%5\n")
@@ -171,18 +171,18 @@ def test_behind_a_lost_goal_a_step_is_sound_where_it_adds_no_mistake() -> None:
 
 
 def test_behind_a_mistake_every_term_is_sound_but_once() -> None:
-    prompt = "mul p 3,mod q 5,xor s 9;f(1,14,4,19)=20"
+    prompt = "mul p3,mod q5,xor s9;f(1,14,4,19)=20"
     lost = [HEADER, UNREADABLE, " r+=q%5\n"]
     assert not step_is_valid(prompt, lost, " r+=q%5\n")
     assert step_is_valid(prompt, lost, " r+=p*3\n")
 
 
 def test_another_way_to_write_a_value_is_sound() -> None:
-    prompt = "mod p 4,mul q 3;f(1,14,4,19)=43"
+    prompt = "mod p4,mul q3;f(1,14,4,19)=43"
     assert step_is_valid(prompt, [HEADER], " r+=p&3\n")
     assert step_is_valid(prompt, [HEADER, " r+=p&3\n"], " r+=q*3\n")
     assert not step_is_valid(prompt, [HEADER, " r+=p&3\n"], " r+=p%4\n")
-    assert step_is_valid("add p 3,add q 5;f(1,14,4,19)=23", [HEADER, " r+=q+3\n"], " r+=p+5\n")
+    assert step_is_valid("add p3,add q5;f(1,14,4,19)=23", [HEADER, " r+=q+3\n"], " r+=p+5\n")
 
 
 @given(st.lists(st.sampled_from(sorted(EFFECTS)), max_size=4))

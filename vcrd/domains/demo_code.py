@@ -1,6 +1,6 @@
 """`demo-code`: a function that adds up what a few words and one input/output pair say, a term per line in any order.
 
-    mul p 3,mod q 4,xor s 5,div t 2;f(7,1,8,18)=44
+    mul p3,mod q4,xor s5,div t2;f(7,1,8,18)=44
     def f(p,q,s,t,r=0):
      r+=t//2
      r+=p*3
@@ -20,8 +20,9 @@ import json
 import random
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from vcrd.domains.base import DemoDomain, Role
+from vcrd.domains.base import SHAPE, DemoDomain, Role
 from vcrd.domains.demo_code_search import DIGITS, EFFECTS, OPERATORS, TEST_INPUTS, VARIABLES, corrections, reaches
 from vcrd.errors import ConfigError
 
@@ -34,7 +35,7 @@ Spot = tuple[str, int]
 
 _WORDS = {"mul": "*", "mod": "%", "div": "//", "xor": "^", "and": "&", "add": "+"}
 _ALPHABET = "\n ()+,:;=*%/^&0123456789adefilmnopqrstuvx"
-_TERM = re.compile(r"([a-z]+) ([pqst]) (\d)(?=[,;])")
+_TERM = re.compile(r"([a-z]+) ([pqst])(\d)(?=[,;])")
 _STATEMENT = re.compile(r" r\+=([pqst]\W{1,2}\d)\n")
 _RETURN = re.compile(r" return r\n?")
 _MISREAD_RATE = 0.7
@@ -64,7 +65,7 @@ def generate_problems(n_terms: int, count: int, seed: int) -> list[tuple[str, st
         terms = [(variable, rng.choice(list(_WORDS)), rng.choice(DIGITS)) for variable in VARIABLES[:n_terms]]
         if reaches(_goal(terms), 0, n_terms - 1):
             continue
-        words = ",".join(f"{word} {variable} {digit}" for variable, word, digit in terms)
+        words = ",".join(f"{word} {variable}{digit}" for variable, word, digit in terms)
         calls = [(f"f({','.join(map(str, inputs))})", _value(terms, inputs)) for inputs in TEST_INPUTS]
         tests = "".join(f"assert {call}=={value}\n" for call, value in calls)
         call, value = rng.choice(calls)
@@ -143,4 +144,5 @@ DOMAIN = DemoDomain(
     blind_spots=_BLIND_SPOTS,
     slip_rates=_SLIP_RATE,
     alphabet=_ALPHABET,
+    shape=replace(SHAPE, steps=1200),
 )
