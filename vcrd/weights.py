@@ -51,7 +51,7 @@ def solve_scale(strengths_N: NDArray[np.float64], tokens_N: NDArray[np.int64], w
     reachable = w_max * float(tokens_N[strengths_N > 0].sum())
     if total == 0 or reachable < total:
         share = reachable / w_max / total if total else 0.0
-        needed = f"raise weights.w_max above {1 / share:.3g}" if share else "the validities are all 0"
+        needed = f"raise weights.w_max above {1 / share:.3g}" if share else "all strengths are 0"
         raise ConfigError(
             f"weights cannot have mean 1: only {share:.1%} of {total:.0f} supervised tokens have a strength above 0 "
             f"and w_max is {w_max:g}; {needed}, or take another strength"

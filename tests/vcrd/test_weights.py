@@ -40,7 +40,7 @@ def test_scaling_all_strengths_changes_no_weight() -> None:
 def test_no_scale_is_an_error_that_says_what_would_do() -> None:
     with pytest.raises(ConfigError, match=r"only 10\.0% of 100 supervised tokens.*raise weights\.w_max above 10"):
         solve_scale(np.array([1.0, 0.0]), np.array([10, 90]), 4.0)
-    with pytest.raises(ConfigError, match="validities are all 0"):
+    with pytest.raises(ConfigError, match="all strengths are 0"):
         solve_scale(np.zeros(2), np.array([1, 1]), 4.0)
 
 

@@ -19,7 +19,7 @@ SHAPE = PretrainParams(
     heads=4,
     intermediate_size=512,
     max_position=256,
-    steps=700,
+    steps=1200,
     batch_size=64,
     learning_rate=3e-3,
 )

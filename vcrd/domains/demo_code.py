@@ -20,9 +20,8 @@ import json
 import random
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
-from vcrd.domains.base import SHAPE, DemoDomain, Role
+from vcrd.domains.base import DemoDomain, Role
 from vcrd.domains.demo_code_search import DIGITS, EFFECTS, OPERATORS, TEST_INPUTS, VARIABLES, corrections, reaches
 from vcrd.errors import ConfigError
 
@@ -144,5 +143,4 @@ DOMAIN = DemoDomain(
     blind_spots=_BLIND_SPOTS,
     slip_rates=_SLIP_RATE,
     alphabet=_ALPHABET,
-    shape=replace(SHAPE, steps=1200),
 )

@@ -131,5 +131,5 @@ DOMAIN = DemoDomain(
     blind_spots=BLIND_SPOTS,
     slip_rates=_SLIP_RATE,
     alphabet=_ALPHABET,
-    shape=replace(SHAPE, steps=1200, batch_size=32),
+    shape=replace(SHAPE, batch_size=32),
 )
