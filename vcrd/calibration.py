@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 class CalibrationParams:
     """Which step is the target, and its strength."""
 
-    own_steps: Literal["when_better", "never", "only"]
-    """The student's own step is the target when it is the more valid one, never, or always (a control)."""
+    own_steps: Literal["when_sound", "when_better", "never", "only"]
+    """The student's own step is the target when it is sound or the more valid, when the more valid, never, always."""
     strength: str
     """Name in the registry: net_validity, validity, gap_sigmoid, bilinear, ratio, gap_relu, uniform, shuffled."""
     tau: Annotated[float, Gt(0)]
@@ -53,9 +53,15 @@ def register_strength(name: str) -> Callable[[Strength], Strength]:
 def choose_target(teacher_N: Floats, student_N: Floats, own_steps: str) -> NDArray[np.bool_]:
     """Return True [N] where the student's own step is the target; a tie goes to the teacher.
 
-    >>> choose_target(np.array([0.9, 0.2]), np.array([0.5, 0.8]), "when_better").tolist()
-    [False, True]
+    Sound is what is likelier so than not. Of many sound steps the student's own costs it least to learn.
+
+    >>> choose_target(np.array([0.9, 0.2, 0.9]), np.array([0.5, 0.3, 0.8]), "when_sound").tolist()
+    [False, True, True]
+    >>> choose_target(np.array([0.9, 0.2, 0.9]), np.array([0.5, 0.3, 0.8]), "when_better").tolist()
+    [False, True, False]
     """
+    if own_steps == "when_sound":
+        return np.asarray((student_N > 0.5) | (student_N > teacher_N))
     if own_steps == "when_better":
         return np.asarray(student_N > teacher_N)
     return np.full(len(teacher_N), own_steps == "only")

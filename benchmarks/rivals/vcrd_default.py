@@ -1,4 +1,4 @@
-"""This project's default, whose rivals the others are: own steps where they are better, strength by validity."""
+"""This project's default, whose rivals the others are: own steps where they are sound, strength by validity."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def _proposal(rng: np.random.Generator, of: Rollout, step: int, proposer: str) -
 @settings(max_examples=60)
 @given(
     shards=inputs(),
-    own_steps=st.sampled_from(["when_better", "never", "only"]),
+    own_steps=st.sampled_from(["when_sound", "when_better", "never", "only"]),
     strength=st.sampled_from(sorted(STRENGTHS)),
     broken=st.sampled_from(["keep", "drop"]),
     max_length=st.sampled_from([12, 60]),

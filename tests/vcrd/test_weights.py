@@ -47,6 +47,8 @@ def test_no_scale_is_an_error_that_says_what_would_do() -> None:
 def test_the_target_is_the_more_valid_step_and_a_tie_goes_to_the_teacher() -> None:
     teacher, student = np.array([0.9, 0.5, 0.2]), np.array([0.5, 0.5, 0.8])
     assert choose_target(teacher, student, "when_better").tolist() == [False, False, True]
+    assert choose_target(teacher, student, "when_sound").tolist() == [False, False, True]
+    assert choose_target(teacher, np.array([0.6, 0.4, 0.3]), "when_sound").tolist() == [True, False, True]
     assert choose_target(teacher, student, "never").tolist() == [False] * 3
     assert choose_target(teacher, student, "only").tolist() == [True] * 3
 
