@@ -50,7 +50,7 @@ def test_a_missing_parameter_is_named(demo: Workspace) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("kl_coef: 0.5", "kl_coef: 1.5", ("train.kl_coef", "1.5", "less than or equal to 1")),
+        ("kl_coef: 0.0", "kl_coef: 1.5", ("train.kl_coef", "1.5", "less than or equal to 1")),
         ("num_shards: 2", "num_shards: 0", ("run.num_shards", "greater than or equal to 1")),
         ("temperature: 1.0", "temperature: warm", ("temperature", "'warm'")),
         ("max_tokens: 96", "max_tokens: 9.5", ("max_tokens", "9.5")),
