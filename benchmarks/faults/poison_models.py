@@ -63,7 +63,7 @@ def poisoned_texts(folder: Path, count: int) -> list[str]:
     clean.make("generate_rollouts")
     demo = Demo(folder / "poisoned", [*good[: count // 2], *(item.row for item in bad), *good[count // 2 :]], _COLUMNS)
     manifest = demo.prepare().make("generate_rollouts")
-    per_problem = 2
+    per_problem = 4
     wanted: Counter[str] = Counter()
     for item in bad:
         if item.reason:
@@ -90,7 +90,7 @@ def nothing_but_bad_texts(folder: Path) -> str | None:
     try:
         demo.make("generate_rollouts")
     except SchemaError as error:
-        wanted = "generate_rollouts rejected 6 of 6 rows (no_step 2, too_long 4); the limit is 50%"
+        wanted = "generate_rollouts rejected 10 of 10 rows (no_step 2, too_long 8); the limit is 50%"
         return None if wanted in str(error) else f"said: {error}"
     return "nothing but rejects was no error"
 
