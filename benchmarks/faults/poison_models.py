@@ -23,6 +23,8 @@ _LOGPROB = 1e-4
 BAD_REQUESTS = 6
 _UNUSED = (27, 28)  # letters of more terms than the problems have
 _COLUMNS = "problems.columns={prompt: prompt, reference: reference, split: null, responses: responses}"
+_PER_PROBLEM = 2
+_CHANGES = (_COLUMNS, f"rollouts.per_problem={_PER_PROBLEM}")
 _HANG = "a:0\n\\boxed{9^{9^{9^{9^{9}}}}}"
 
 
@@ -59,15 +61,14 @@ def bad_texts() -> list[BadText]:
 def poisoned_texts(folder: Path, count: int) -> list[str]:
     """Let the student's stage read good problems with bad ones among them; returns what was wrong."""
     good, bad = demo_rows(count), bad_texts()
-    clean = Demo(folder / "clean", good, _COLUMNS).prepare()
+    clean = Demo(folder / "clean", good, *_CHANGES).prepare()
     clean.make("generate_rollouts")
-    demo = Demo(folder / "poisoned", [*good[: count // 2], *(item.row for item in bad), *good[count // 2 :]], _COLUMNS)
+    demo = Demo(folder / "poisoned", [*good[: count // 2], *(item.row for item in bad), *good[count // 2 :]], *_CHANGES)
     manifest = demo.prepare().make("generate_rollouts")
-    per_problem = 4
     wanted: Counter[str] = Counter()
     for item in bad:
         if item.reason:
-            wanted[item.reason] += len(item.row.get("responses", [None] * per_problem))
+            wanted[item.reason] += len(item.row.get("responses", [None] * _PER_PROBLEM))
     faults = [] if manifest.rejects == dict(wanted) else [f"rejects {manifest.rejects} instead of {dict(wanted)}"]
     rows = {row["rollout_id"]: row for row in demo.rows("rollouts")}
     expected = {row["rollout_id"]: row for row in clean.rows("rollouts")}
@@ -86,11 +87,11 @@ def _same(row: dict[str, Any], other: dict[str, Any] | None) -> bool:
 
 def nothing_but_bad_texts(folder: Path) -> str | None:
     """Let the student's stage read what it must reject alone; says what was wrong with how it fails."""
-    demo = Demo(folder / "bad", [item.row for item in bad_texts() if item.reason], _COLUMNS).prepare()
+    demo = Demo(folder / "bad", [item.row for item in bad_texts() if item.reason], *_CHANGES).prepare()
     try:
         demo.make("generate_rollouts")
     except SchemaError as error:
-        wanted = "generate_rollouts rejected 10 of 10 rows (no_step 2, too_long 8); the limit is 50%"
+        wanted = "generate_rollouts rejected 6 of 6 rows (no_step 2, too_long 4); the limit is 50%"
         return None if wanted in str(error) else f"said: {error}"
     return "nothing but rejects was no error"
 

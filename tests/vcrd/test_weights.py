@@ -69,11 +69,11 @@ def test_a_sure_gap_counts_more_than_two_sound_steps_and_these_more_than_nothing
 
 
 def test_shuffled_has_the_same_strengths_elsewhere() -> None:
-    target = np.linspace(0, 1, 50)
+    target = np.linspace(0.5, 1, 50)
     shuffled = step_strength(target, target, np.zeros(50, bool), params(strength="shuffled"))
     there = step_strength(target, target, np.zeros(50, bool), params(strength="net_validity"))
     assert sorted(shuffled) == pytest.approx(sorted(there))
-    assert (shuffled != there).mean() > 0.6
+    assert (shuffled != there).mean() > 0.8
 
 
 def test_net_validity_is_the_chance_to_be_sound_less_the_chance_not_to_be() -> None:
