@@ -129,7 +129,7 @@ def strength_errors(validities: Mapping[str, float], run: DemoRun) -> Floats:
         student = np.array([value[name] for _, name in whole])
         own = choose_target(teacher, student, params.own_steps)
         target, other = np.where(own, student, teacher), np.where(own, teacher, student)
-        return step_strength(target, other, np.zeros(len(whole), dtype=bool), params)
+        return step_strength(target, other, np.ones(len(whole)), np.zeros(len(whole), dtype=bool), params)
 
     truth = {name: float(run.is_valid(name)) for pair in whole for name in pair}
     return np.abs(strengths(validities) - strengths(truth))

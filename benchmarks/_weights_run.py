@@ -32,7 +32,9 @@ _KIB = 1024
 
 def context_of(root: Path, signal: Any) -> Context:
     """Return a run in `root`, as a preset would give it."""
-    calibration = CalibrationParams(own_steps="when_better", strength="validity", tau=1.0, rho=0.25, shuffle_seed=0)
+    calibration = CalibrationParams(
+        own_steps="when_better", strength="validity", tau=1.0, rho=0.25, shuffle_seed=0, value_pseudocount=None
+    )
     weights = WeightParams(w_max=4.0, broken_prefixes="drop", max_length=2048, teacher_signal=signal, keep_mass=None)
     sections = {"calibration": calibration, "weights": weights}
     plain = {"calibration": {}, "weights": {"teacher_signal": signal}}

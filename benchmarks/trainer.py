@@ -46,7 +46,7 @@ def _write_rows(folder: Path) -> None:
     for index in range(BATCH * STEPS):
         ids = rng.integers(0, VOCABULARY, LENGTH).tolist()
         given = {field.name: "" for field in TRAINING.schema}
-        numbers = ("student_validity", "teacher_validity", "relative_validity", "step_strength")
+        numbers = ("student_validity", "teacher_validity", "relative_validity", "target_value", "step_strength")
         rows.append(
             given
             | dict.fromkeys(numbers, 0.5)

@@ -56,7 +56,7 @@ def summary(context: Context, folder: Path) -> dict[str, Any]:
 
 STAGE = WholeStage(
     name="calibrate_weights",
-    version=3,
+    version=4,
     sections={"calibration": CalibrationParams, "weights": WeightParams},
     output=TRAINING.name,
     whole_inputs=(MODELS.name, ROLLOUTS.name, PROPOSALS.name, VALIDITY.name),

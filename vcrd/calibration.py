@@ -33,6 +33,8 @@ class CalibrationParams:
     """Share that bilinear leaves where both steps are valid."""
     shuffle_seed: Annotated[int, Ge(0)]
     """Decides the permutation of shuffled."""
+    value_pseudocount: Annotated[float, Gt(0)] | None
+    """a: strengths are multiplied by the target's value, (successes + a) / (completions + 2 a); null: by nothing."""
 
 
 Strength = Callable[[Floats, Floats, CalibrationParams], Floats]
@@ -67,17 +69,36 @@ def choose_target(teacher_N: Floats, student_N: Floats, own_steps: str) -> NDArr
     return np.full(len(teacher_N), own_steps == "only")
 
 
+def target_value(successes_N: Floats, trials_N: Floats, params: CalibrationParams) -> Floats:
+    """Return the value [N] of targets by their completions (mean of a beta distribution); 1 where it is not asked for.
+
+    A step may be sound and of little value: it uses up room, or leads to where mistakes are made.
+    """
+    if params.value_pseudocount is None or params.strength == "uniform":
+        return np.ones_like(trials_N)
+    return (successes_N + params.value_pseudocount) / (trials_N + 2 * params.value_pseudocount)
+
+
 def step_strength(
-    target_N: Floats, other_N: Floats, proved_invalid_N: NDArray[np.bool_], params: CalibrationParams
+    target_N: Floats, other_N: Floats, value_N: Floats, proved_invalid_N: NDArray[np.bool_], params: CalibrationParams
 ) -> Floats:
     """Return the strength [N] of each target step; 0 where a rule proved it invalid, but under the two controls.
+
+    Args:
+        target_N: Local validity of the target.
+        other_N: Local validity of the other step.
+        value_N: `target_value` of the target.
+        proved_invalid_N: Whether a rule proved the target invalid.
+        params: How.
 
     Raises:
         ConfigError: There is no strength of this name.
     """
     if params.strength not in STRENGTHS:
         raise ConfigError(f"unknown strength {params.strength!r}{did_you_mean(params.strength, STRENGTHS)}")
-    strengths = STRENGTHS[params.strength](target_N, other_N, params)
+    strengths = STRENGTHS[params.strength](target_N, other_N, params) * value_N
+    if params.strength == "shuffled":
+        return np.random.default_rng(params.shuffle_seed).permutation(strengths)
     return strengths if params.strength in CONTROLS else np.where(proved_invalid_N, 0.0, strengths)
 
 
@@ -126,8 +147,8 @@ def uniform(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Flo
 
 @register_strength("shuffled")
 def shuffled(target_N: Floats, other_N: Floats, params: CalibrationParams) -> Floats:
-    """net_validity permuted over rows (a control): the same strengths, fallen elsewhere."""
-    return np.random.default_rng(params.shuffle_seed).permutation(net_validity(target_N, other_N, params))
+    """net_validity, which `step_strength` permutes over rows (a control): the same strengths, fallen elsewhere."""
+    return net_validity(target_N, other_N, params)
 
 
 def _logit(probabilities: Floats) -> Floats:

@@ -396,6 +396,7 @@ class TrainingExample:
     student_validity: float
     teacher_validity: float
     relative_validity: float
+    target_value: float
     step_strength: float
 
 
@@ -416,6 +417,7 @@ def _training_schema(**signal: pa.DataType) -> pa.Schema:
         student_validity=_FLOAT,
         teacher_validity=_FLOAT,
         relative_validity=_FLOAT,
+        target_value=_FLOAT,
         step_strength=_FLOAT,
     )
 

@@ -35,7 +35,9 @@ from vcrd.records import (
 from vcrd.weights import WeightParams
 
 WEIGHTS = WeightParams(w_max=4.0, broken_prefixes="drop", max_length=60, teacher_signal="plain", keep_mass=None)
-CALIBRATION = CalibrationParams(own_steps="when_better", strength="shuffled", tau=1.0, rho=0.25, shuffle_seed=0)
+CALIBRATION = CalibrationParams(
+    own_steps="when_better", strength="shuffled", tau=1.0, rho=0.25, shuffle_seed=0, value_pseudocount=None
+)
 TEACHER = Model(
     role="teacher",
     name="t",

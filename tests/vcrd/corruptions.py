@@ -57,6 +57,10 @@ def _strength(rows: list[Row], rng: random.Random) -> list[Row]:
     return _some(rows, rng, lambda row: row.update(step_strength=row["step_strength"] * 0.9))
 
 
+def _value(rows: list[Row], rng: random.Random) -> list[Row]:
+    return _some(rows, rng, lambda row: row.update(target_value=row["target_value"] * 0.9))
+
+
 def _outside_id(rows: list[Row], rng: random.Random) -> list[Row]:
     bad = rng.choice([29, 30, 100_000, -1])
 
@@ -151,6 +155,7 @@ WITH_FITTING_MANIFEST: dict[str, Change] = {
     "no weight": _bad_weight,
     "weight on the prefix": _weight_on_the_prefix,
     "strength": _strength,
+    "value": _value,
     "id out of the vocabulary": _outside_id,
     "prefix id out of the vocabulary": _outside_prefix_id,
     "another prefix": _other_prefix_id,

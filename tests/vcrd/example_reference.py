@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from vcrd.calibration import CalibrationParams, choose_target, step_strength
+from vcrd.calibration import CalibrationParams, choose_target, step_strength, target_value
 from vcrd.examples import PAIR, Source, choose_targets, gather_pairs, make_examples, scale_of
 from vcrd.io.parquet import as_row, table_from_rows
 from vcrd.io.rejects import Reject, reject
@@ -93,12 +93,15 @@ def expected(shards: Sequence[Inputs], weights: WeightParams, calibration: Calib
     own = choose_target(teacher, student, calibration.own_steps)
     targets = [pair[0] if mine else pair[1] for pair, mine in zip(pairs, own, strict=True)]
     invalid = np.array([item.rule == -1 for item in targets], bool)
-    strengths = step_strength(np.where(own, student, teacher), np.where(own, teacher, student), invalid, calibration)
+    successes, trials = (np.array([getattr(item, name) for item in targets], float) for name in ("successes", "trials"))
+    values = target_value(successes, trials, calibration)
+    better, other = np.where(own, student, teacher), np.where(own, teacher, student)
+    strengths = step_strength(better, other, values, invalid, calibration)
     tokens = [_step(item, pair[2]) for item, pair in zip(targets, pairs, strict=True)]
     scale = solve_scale(strengths, np.array([len(step.token_ids) for step in tokens], np.int64), weights.w_max)
     rows = [
-        _example(*pair, step, strength, min(scale * strength, weights.w_max))
-        for pair, step, strength in zip(pairs, tokens, strengths.tolist(), strict=True)
+        _example(*pair, step, value, strength, min(scale * strength, weights.w_max))
+        for pair, step, value, strength in zip(pairs, tokens, values.tolist(), strengths.tolist(), strict=True)
     ]
     return table_from_rows([as_row(row) for row in rows], TRAINING.schema, "rows"), rejects
 
@@ -129,7 +132,13 @@ def _prefix(of: Validity, shard: Inputs) -> list[int]:
 
 
 def _example(
-    student: Validity, teacher: Validity, shard: Inputs, step: StepProposal, strength: float, weight: float
+    student: Validity,
+    teacher: Validity,
+    shard: Inputs,
+    step: StepProposal,
+    value: float,
+    strength: float,
+    weight: float,
 ) -> TrainingExample:
     prefix, rollout = _prefix(student, shard), _rollout(student, shard)
     return TrainingExample(
@@ -150,5 +159,6 @@ def _example(
         student_validity=student.local_validity,
         teacher_validity=teacher.local_validity,
         relative_validity=teacher.local_validity - student.local_validity,
+        target_value=value,
         step_strength=strength,
     )

@@ -124,7 +124,8 @@ def _ids(of: Any, index: int) -> dict[str, Any]:
 
 
 def _shown(own: str) -> dict[str, Any]:
-    values = {"student_validity": 0.25, "teacher_validity": 0.75, "relative_validity": 0.5, "step_strength": 0.75}
+    values = {"student_validity": 0.25, "teacher_validity": 0.75, "relative_validity": 0.5}
+    values |= {"target_value": 1.0, "step_strength": 0.75}
     return {"target": "teacher", "student_step": own, "teacher_step": "b 3*4=2 2+0=2\n", **values}
 
 

@@ -38,7 +38,9 @@ from vcrd.weights import WeightParams
 
 SHARDS = 2
 FINGERPRINT = tokenizer_fingerprint(TOKENIZER)
-CALIBRATION = CalibrationParams(own_steps="when_better", strength="validity", tau=1.0, rho=0.25, shuffle_seed=0)
+CALIBRATION = CalibrationParams(
+    own_steps="when_better", strength="validity", tau=1.0, rho=0.25, shuffle_seed=0, value_pseudocount=0.25
+)
 STAGES = {
     "problems": "prepare_problems",
     "models": "prepare_models",

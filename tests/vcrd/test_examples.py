@@ -35,7 +35,9 @@ from vcrd.validity import estimate_validity
 from vcrd.weights import WeightParams
 
 WEIGHTS = WeightParams(w_max=4.0, broken_prefixes="drop", max_length=60, teacher_signal="plain", keep_mass=None)
-CALIBRATION = CalibrationParams(own_steps="when_better", strength="validity", tau=1.0, rho=0.25, shuffle_seed=0)
+CALIBRATION = CalibrationParams(
+    own_steps="when_better", strength="validity", tau=1.0, rho=0.25, shuffle_seed=0, value_pseudocount=None
+)
 MINE = rollout()
 STEPS = {
     item.proposal_id: item
@@ -120,7 +122,9 @@ def _inputs(rng: np.random.Generator, shard: int, rollouts: int) -> Inputs:
     for item in found.proposals:
         value, rule, broken = float(np.float32(rng.random())), int(rng.integers(-1, 2)), rng.random() < 0.2
         if item.split == "train":
-            found.validities.append(validity(item, value, rule=rule, broken=broken))
+            trials = int(rng.integers(4))
+            made = validity(item, value, rule=rule, broken=broken)
+            found.validities.append(replace(made, successes=int(rng.integers(trials + 1)), trials=trials))
     return found
 
 
@@ -154,13 +158,16 @@ def _proposal(rng: np.random.Generator, of: Rollout, step: int, proposer: str) -
     shards=inputs(),
     own_steps=st.sampled_from(["when_sound", "when_better", "never", "only"]),
     strength=st.sampled_from(sorted(STRENGTHS)),
+    pseudocount=st.sampled_from([None, 0.25]),
     broken=st.sampled_from(["keep", "drop"]),
     max_length=st.sampled_from([12, 60]),
     cut=st.integers(1, 40),
 )
-def test_rows_made_together_are_those_made_one_by_one(shards, own_steps, strength, broken, max_length, cut) -> None:
+def test_rows_made_together_are_those_made_one_by_one(
+    shards, own_steps, strength, pseudocount, broken, max_length, cut
+) -> None:
     weights = replace(WEIGHTS, broken_prefixes=broken, max_length=max_length)
-    calibration = replace(CALIBRATION, own_steps=own_steps, strength=strength)
+    calibration = replace(CALIBRATION, own_steps=own_steps, strength=strength, value_pseudocount=pseudocount)
     try:
         rows, rejects = expected(shards, weights, calibration)
     except ConfigError as error:

@@ -24,10 +24,14 @@ PAIR = np.dtype(
         ("teacher_invalid", np.bool_),
         ("student_tokens", np.int32),
         ("teacher_tokens", np.int32),
+        ("student_successes", np.uint16),
+        ("teacher_successes", np.uint16),
+        ("student_trials", np.uint16),
+        ("teacher_trials", np.uint16),
     ]
 )
-"""What decides on a prefix's target and weight: of both steps the local validity, whether a rule proved it invalid, and
-its tokens. All that is kept of every prefix of the corpus, 18 bytes."""
+"""What decides on a prefix's target and weight: of both steps the local validity, whether a rule proved it invalid, its
+tokens and its completions. All that is kept of every prefix of the corpus, 26 bytes."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ def _pairs(window: Window, student_N: Ints, tokens_V: Ints) -> NDArray[np.void]:
         pairs_N[name] = validity_V[row_N]
         pairs_N[f"{name}_invalid"] = invalid_V[row_N]
         pairs_N[f"{name}_tokens"] = tokens_V[row_N]
+        for count in ("successes", "trials"):
+            pairs_N[f"{name}_{count}"] = window.validities.numbers(count)[row_N]
     return pairs_N
 
 

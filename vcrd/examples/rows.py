@@ -74,6 +74,7 @@ def _facts(paired: Paired, targets: Targets, rows: Ints) -> dict[str, Any]:
         "student_validity": _floats(student),
         "teacher_validity": _floats(teacher),
         "relative_validity": _floats(teacher - student),
+        "target_value": _floats(targets.value_N[rows]),
         "step_strength": _floats(targets.strength_N[rows]),
     }
 

@@ -34,7 +34,7 @@ _KEYS = ("rollout_id", "step_index", "proposer")
 _NARROW = {
     ROLLOUTS.name: ("rollout_id", "problem_id", "split", "prompt_ids", "step_ends"),
     PROPOSALS.name: (*_KEYS, "token_ids"),
-    VALIDITY.name: (*_KEYS, "prefix_id", "rule", "local_validity", "prefix_broken"),
+    VALIDITY.name: (*_KEYS, "prefix_id", "rule", "successes", "trials", "local_validity", "prefix_broken"),
 }
 _MORE = {
     ROLLOUTS.name: ("domain", "token_ids"),

@@ -161,6 +161,7 @@ class _Gathering:
             target=row["target"],
             tokens=None if self._texts is None else self._texts.pieces([row["input_ids"][index] for index in learned]),
             weights=[_number(row["token_weights"][index]) or 0.0 for index in learned],
+            value=_number(row["target_value"]),
             strength=_number(row["step_strength"]),
             gap=_number(row["relative_validity"]),
             broken=self._broken(name),

@@ -35,6 +35,7 @@ _TRAINING = (
     "student_validity",
     "teacher_validity",
     "relative_validity",
+    "target_value",
     "step_strength",
 )
 _PER_TOKEN = ("input_ids", "labels", "token_weights")

@@ -51,6 +51,7 @@ class PrefixView:
         target: Whose step is learned; None where no example was made.
         tokens: The target's tokens as text; None where no tokenizer is at hand.
         weights: One weight for every supervised token of the target.
+        value: What the target's completions multiply its strength by; 1 where they do not.
         strength: Of the target, before normalisation.
         gap: The teacher's local validity minus the student's.
         broken: Whether the prefix was lost before this step.
@@ -65,6 +66,7 @@ class PrefixView:
     target: str | None = None
     tokens: Sequence[str] | None = None
     weights: Sequence[float] = ()
+    value: float | None = None
     strength: float | None = None
     gap: float | None = None
     broken: bool | None = None

@@ -29,7 +29,8 @@ def check_values(table: pa.Table, place: Place, calibration: Mapping[str, Any] |
         place.refuse("validities", name, ~((values_R >= 0) & (values_R <= 1)), "expected a probability in [0, 1]")
     differ_R = ~(abs(_numbers(table, "relative_validity") - (teacher_R - student_R)) <= _EXACT)
     place.refuse("validities", "relative_validity", differ_R, "expected teacher_validity - student_validity")
-    strength_R = _numbers(table, "step_strength")
+    value_R, strength_R = _numbers(table, "target_value"), _numbers(table, "step_strength")
+    place.refuse("strengths", "target_value", ~((value_R > 0) & (value_R <= 1)), "expected a probability in (0, 1]")
     bad_R = ~(np.isfinite(strength_R) & (strength_R >= 0))
     place.refuse("strengths", "step_strength", bad_R, "expected a finite strength >= 0")
     own_R = np.array(table.column("target").to_pylist(), object) == "student"
@@ -42,9 +43,8 @@ def check_values(table: pa.Table, place: Place, calibration: Mapping[str, Any] |
     place.findings.holds("targets", f"own_steps: {params.own_steps}")
     expected_R = choose_target(teacher_R, student_R, params.own_steps)
     place.refuse("targets", "target", own_R != expected_R, f"not what own_steps: {params.own_steps} chooses")
-    _check_strengths(
-        np.where(own_R, student_R, teacher_R), np.where(own_R, teacher_R, student_R), strength_R, params, place
-    )
+    target_R, other_R = np.where(own_R, student_R, teacher_R), np.where(own_R, teacher_R, student_R)
+    _check_strengths(target_R, other_R, value_R, strength_R, params, place)
 
 
 def _check_ids(table: pa.Table, place: Place) -> None:
@@ -69,14 +69,16 @@ def _params(calibration: Mapping[str, Any] | None) -> CalibrationParams | None:
         return None
 
 
-def _check_strengths(target_R: Any, other_R: Any, strength_R: Any, params: CalibrationParams, place: Place) -> None:
+def _check_strengths(
+    target_R: Any, other_R: Any, value_R: Any, strength_R: Any, params: CalibrationParams, place: Place
+) -> None:
     name = params.strength
     if name == "shuffled" or name not in STRENGTHS:
         place.findings.not_checked("strengths", f"{name} is no function of a row")
         return
     place.findings.holds("strengths", name)
-    expected_R = STRENGTHS[name](target_R, other_R, params)
+    expected_R = STRENGTHS[name](target_R, other_R, params) * value_R
     same_R = abs(strength_R - expected_R) <= _RELATIVE * abs(expected_R) + _EXACT
     # A step that a rule proved wrong has none, and the rows do not say which those are.
     proved_R = np.zeros_like(same_R) if name in CONTROLS else strength_R == 0
-    place.refuse("strengths", "step_strength", ~(same_R | proved_R), f"not what {name} makes of the validities")
+    place.refuse("strengths", "step_strength", ~(same_R | proved_R), f"not what {name} makes of validities and value")

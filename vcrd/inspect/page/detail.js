@@ -39,6 +39,7 @@ function prefixBlock(prefix, total, largest) {
     facts([
       ["Target", prefix.target === null ? "none" : NAMES.get(prefix.target) ?? plain(prefix.target)],
       ["Validity gap", `${signed(prefix.gap)} (teacher − student)`],
+      ["Value", prefix.value === null || prefix.value === 1 ? null : number(prefix.value)],
       ["Strength", prefix.target === null ? null : number(prefix.strength)],
       ["Weight", prefix.target === null ? null : weights.said],
       ["Prefix", prefix.broken === null ? null : prefix.broken ? "✗ broken before this step" : "not known to be broken"],
