@@ -84,13 +84,17 @@ def pair_up(window: Window, params: WeightParams) -> Paired:
 
 def _pairs(window: Window, student_N: Ints, tokens_V: Ints) -> NDArray[np.void]:
     pairs_N = np.empty(len(student_N), PAIR)
-    validity_V, invalid_V = window.validities.numbers("local_validity"), window.validities.numbers("rule") == INVALID
+    numbers = window.validities.numbers
+    columns = {
+        "": numbers("local_validity"),
+        "_invalid": numbers("rule") == INVALID,
+        "_tokens": tokens_V,
+        "_successes": numbers("successes"),
+        "_trials": numbers("trials"),
+    }
     for name, row_N in (("student", student_N), ("teacher", student_N + 1)):
-        pairs_N[name] = validity_V[row_N]
-        pairs_N[f"{name}_invalid"] = invalid_V[row_N]
-        pairs_N[f"{name}_tokens"] = tokens_V[row_N]
-        for count in ("successes", "trials"):
-            pairs_N[f"{name}_{count}"] = window.validities.numbers(count)[row_N]
+        for suffix, values_V in columns.items():
+            pairs_N[name + suffix] = values_V[row_N]
     return pairs_N
 
 

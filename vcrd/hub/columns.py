@@ -37,9 +37,6 @@ COLUMNS = {
     "student_validity": ("local validity of the student's step", "probability"),
     "teacher_validity": ("local validity of the teacher's step", "probability"),
     "relative_validity": ("teacher_validity - student_validity", "difference of probabilities"),
-    "target_value": (
-        "share of right completions behind the target, smoothed; 1 where not used",
-        "probability",
-    ),
+    "target_value": ("share of right completions behind the target, smoothed; 1 where not used", "probability"),
     "step_strength": ("what the step counts for before weights are scaled", "at least 0"),
 }
