@@ -14,6 +14,7 @@ from benchmarks.experiments.sizes import Size
 from benchmarks.experiments.solutions import SAMPLES, SOLUTIONS
 from tests.vcrd.factories import TOKENIZER, rollout
 from tests.vcrd.made_run import make_run
+from vcrd.domains.base import Habits
 from vcrd.domains.demo_math import generate_problems, sample_solution
 from vcrd.io.files import sha256_file, write_json
 from vcrd.io.manifest import FileEntry, Manifest, write_manifest
@@ -70,7 +71,7 @@ def _tested(prompt: str, reference: str, index: int) -> Problem:
 
 def _solutions(problem: Problem) -> list[Rollout]:
     rng = random.Random(problem.problem_id)
-    texts = [sample_solution(problem.prompt, rng, slip_rate=0.2) for _ in range(SAMPLES)]
+    texts = [sample_solution(problem.prompt, rng, Habits(slip_rate=0.2)) for _ in range(SAMPLES)]
     made = [rollout(text.splitlines(keepends=True), problem) for text in texts]
     return [replace(item, rollout_id=f"{problem.problem_id}/r{index}") for index, item in enumerate(made)]
 

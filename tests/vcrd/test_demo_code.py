@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcrd.domains import demo_code
-from vcrd.domains.base import Role
+from vcrd.domains.base import Habits, Role
 from vcrd.domains.demo_code import DOMAIN, HEADER, RETURN, generate_problems, sample_solution, step_is_valid
 from vcrd.domains.demo_code_search import EFFECTS, TEST_INPUTS, reaches
 from vcrd.errors import ConfigError
@@ -114,11 +114,12 @@ def test_a_solution_passes_in_every_order_and_all_of_its_steps_are_sound() -> No
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_misread_word_is_rejected_by_the_tests_and_seen_by_no_rule(role: Role) -> None:
-    rng, spots, verifier = random.Random(1), demo_code._BLIND_SPOTS[role], CodeVerifier()
+    rng, verifier = random.Random(1), CodeVerifier()
+    habits = Habits(blind_spots=DOMAIN.habits[role].blind_spots)
     rejected = []
     for prompt, reference in PROBLEMS:
         literal = {f" r+={v}{demo_code._WORDS[word]}{digit}\n" for v, word, digit in demo_code._terms(prompt)}
-        steps = steps_of(sample_solution(prompt, rng, spots))
+        steps = steps_of(sample_solution(prompt, rng, habits))
         if set(steps[1:-1]) <= literal:
             continue
         rejected.append(not run("".join(steps), source_of_tests(reference)))
@@ -130,12 +131,12 @@ def test_a_misread_word_is_rejected_by_the_tests_and_seen_by_no_rule(role: Role)
 
 
 def test_blind_spots_of_the_roles_are_disjoint() -> None:
-    assert not set(demo_code._BLIND_SPOTS["student"]) & set(demo_code._BLIND_SPOTS["teacher"])
+    assert not set(DOMAIN.habits["student"].blind_spots) & set(DOMAIN.habits["teacher"].blind_spots)
 
 
 def test_a_slip_is_seen_by_a_rule_at_its_step() -> None:
     prompt, reference = PROBLEMS[0]
-    steps = steps_of(sample_solution(prompt, random.Random(0), slip_rate=1.0))
+    steps = steps_of(sample_solution(prompt, random.Random(0), Habits(slip_rate=1.0)))
     asked = Problem(problem_id="", domain="code", prompt=prompt, reference=reference, split="", source="", licence="")
     assert CodeVerifier().verify_step(asked, steps[0], steps[1]).rule == INVALID
     assert not step_is_valid(prompt, steps[:1], steps[1])

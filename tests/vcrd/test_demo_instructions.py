@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vcrd.factories import problem
-from vcrd.domains import demo_instructions, oracle_for
+from vcrd.domains import oracle_for
 from vcrd.domains.base import Role
 from vcrd.domains.demo_instructions import DOMAIN, generate_problems, reference, sample_text
 from vcrd.domains.instruction_goals import FILLERS, WORDS, Goal, most_followed, read_goal, step_is_valid, write_goal
@@ -131,7 +131,7 @@ def test_an_instruction_asks_for_the_same_text_in_the_prompt_and_in_the_referenc
 
 @pytest.mark.parametrize("role", ["teacher", "student"])
 def test_what_a_role_is_blind_to_loses_the_goal_where_there_is_no_room(role: Role) -> None:
-    spots = demo_instructions.BLIND_SPOTS[role]
+    spots = DOMAIN.habits[role].blind_spots
     wrong = 0
     for prompt, text in DOMAIN.pretraining_texts(role, 300, 3):
         prompt, goal = prompt.rstrip("\n"), read_goal(prompt.rstrip("\n"))
@@ -147,7 +147,7 @@ def test_what_a_role_is_blind_to_loses_the_goal_where_there_is_no_room(role: Rol
 
 
 def test_the_roles_are_blind_to_different_words() -> None:
-    teacher, student = (set(demo_instructions.BLIND_SPOTS[role]) for role in ("teacher", "student"))
+    teacher, student = (set(DOMAIN.habits[role].blind_spots) for role in ("teacher", "student"))
     assert teacher
     assert student
     assert not teacher & student

@@ -26,6 +26,35 @@ SHAPE = PretrainParams(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How a role writes the texts that its model learns from.
+
+    Attributes:
+        blind_spots: What it mostly gets wrong in a way that no rule sees.
+        misread_rate: How often, at a blind spot.
+        slip_rate: Share of its steps that are wrong in a way that a rule may see.
+        in_order: Share of its solutions that do things in the order of the prompt where any order would do; the others
+            are in a random one.
+    """
+
+    blind_spots: Collection[Any] = ()
+    misread_rate: float = 0.7
+    slip_rate: float = 0.0
+    in_order: float = 0.0
+
+    def misreads(self, spot: Any, rng: random.Random) -> bool:
+        """Decide whether something is misread this time."""
+        return spot in self.blind_spots and rng.random() < self.misread_rate
+
+    def keeps_order(self, rng: random.Random) -> bool:
+        """Decide whether a solution is in the order of the prompt."""
+        return self.in_order > 0 and rng.random() < self.in_order
+
+
+FAULTLESS = Habits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoDomain:
     """A synthetic domain whose steps may come in several orders.
 
@@ -35,9 +64,8 @@ class DemoDomain:
         size: The first of them, in the problems that the models learn from.
         generate_problems: (size, count, seed) -> distinct (prompt, reference) pairs.
         step_is_valid: The exact oracle of local validity, for measuring alone: (prompt, steps before, step) -> sound?
-        solve: (prompt, rng, blind spots, slip rate) -> a solution in a random order, with these mistakes.
-        blind_spots: What a role mostly gets wrong in a way that no rule sees; the roles' are disjoint.
-        slip_rates: Share of a role's steps that are wrong in a way that a rule may see.
+        solve: (prompt, rng, habits) -> a solution with the mistakes and in the order that these make likely.
+        habits: Of each role.
         alphabet: Characters of the tokenizer that both roles share.
         shape: Of both models, and how long they are trained.
         texts: How many texts a role learns from.
@@ -49,20 +77,18 @@ class DemoDomain:
     size: int
     generate_problems: Callable[[int, int, int], list[tuple[str, str]]]
     step_is_valid: Oracle
-    solve: Callable[[str, random.Random, Collection[Any], float], str]
-    blind_spots: Mapping[Role, Collection[Any]]
-    slip_rates: Mapping[Role, float]
+    solve: Callable[[str, random.Random, Habits], str]
+    habits: Mapping[Role, Habits]
     alphabet: str
     shape: PretrainParams = SHAPE
     texts: int = 40_000
     seeds: dict[Role, int] = field(default_factory=lambda: {"student": 1, "teacher": 2})
 
     def pretraining_texts(self, role: Role, count: int, seed: int) -> list[tuple[str, str]]:
-        """Return (prompt, solution) texts with a role's own mistakes."""
+        """Return (prompt, solution) texts with a role's own habits."""
         rng = random.Random(f"{seed}:{role}")
         problems = self.generate_problems(self.size, count, rng.getrandbits(32))
-        spots, slips = self.blind_spots[role], self.slip_rates[role]
-        return [(prompt + "\n", self.solve(prompt, rng, spots, slips)) for prompt, _ in problems]
+        return [(prompt + "\n", self.solve(prompt, rng, self.habits[role])) for prompt, _ in problems]
 
     def build_tokenizer(self) -> Any:
         """Return the tokenizer of both models: single characters."""

@@ -19,9 +19,9 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from vcrd.domains.base import DemoDomain, Role
+from vcrd.domains.base import FAULTLESS, DemoDomain, Habits, Role
 from vcrd.domains.demo_code_search import DIGITS, EFFECTS, OPERATORS, TEST_INPUTS, VARIABLES, corrections, reaches
 from vcrd.errors import ConfigError
 
@@ -30,22 +30,24 @@ N_TERMS = 4
 HEADER, RETURN = f"def f({','.join(VARIABLES)},r=0):\n", " return r"
 
 Term = tuple[str, str, int]
-Spot = tuple[str, int]
 
 _WORDS = {"mul": "*", "mod": "%", "div": "//", "xor": "^", "and": "&", "add": "+"}
 _ALPHABET = "\n ()+,:;=*%/^&0123456789adefilmnopqrstuvx"
 _TERM = re.compile(r"([a-z]+) ([pqst])(\d)(?=[,;])")
 _STATEMENT = re.compile(r" r\+=([pqst]\W{1,2}\d)\n")
 _RETURN = re.compile(r" return r\n?")
-_MISREAD_RATE = 0.7
-_SLIP_RATE: dict[Role, float] = {"teacher": 0.03, "student": 0.05}
 
 _MISREAD_AS = {"mul": "add", "mod": "div", "div": "mod", "xor": "and", "and": "xor", "add": "mul"}
-_BLIND_SPOTS: dict[Role, tuple[Spot, ...]] = {
-    "teacher": (("mul", 4), ("mod", 7), ("div", 3), ("div", 8), ("xor", 6), ("and", 5), ("add", 2)),
-    "student": (
-        *(("mul", 7), ("mod", 3), ("mod", 9), ("div", 2), ("div", 5)),
-        *(("xor", 3), ("xor", 8), ("and", 9), ("add", 4), ("add", 7)),
+_HABITS: dict[Role, Habits] = {
+    "teacher": Habits(
+        blind_spots=(("mul", 4), ("mod", 7), ("div", 3), ("div", 8), ("xor", 6), ("and", 5), ("add", 2)), slip_rate=0.03
+    ),
+    "student": Habits(
+        blind_spots=(
+            *(("mul", 7), ("mod", 3), ("mod", 9), ("div", 2), ("div", 5)),
+            *(("xor", 3), ("xor", 8), ("and", 9), ("add", 4), ("add", 7)),
+        ),
+        slip_rate=0.05,
     ),
 }
 
@@ -72,21 +74,23 @@ def generate_problems(n_terms: int, count: int, seed: int) -> list[tuple[str, st
     return list(problems.items())
 
 
-def sample_solution(prompt: str, rng: random.Random, blind_spots: Collection[Spot] = (), slip_rate: float = 0.0) -> str:
-    """Write a solution in a random order.
+def sample_solution(prompt: str, rng: random.Random, habits: Habits = FAULTLESS) -> str:
+    """Write a solution.
 
     Args:
         prompt: Of `generate_problems`.
         rng: Decides the order and the mistakes.
-        blind_spots: Words and digits; the word is mostly misread there, as another one. No rule sees it.
-        slip_rate: Share of statements that are no Python, which a rule does see.
+        habits: Blind spots are words and digits; the word is misread there, as another one. No rule sees that; it sees
+            a slip, a statement that is no Python.
     """
     terms = _terms(prompt)
+    if not habits.keeps_order(rng):
+        terms = rng.sample(terms, len(terms))
     lines = []
-    for variable, word, digit in rng.sample(terms, len(terms)):
-        if (word, digit) in blind_spots and rng.random() < _MISREAD_RATE:
+    for variable, word, digit in terms:
+        if habits.misreads((word, digit), rng):
             word = _MISREAD_AS[word]
-        slipped = rng.random() < slip_rate
+        slipped = rng.random() < habits.slip_rate
         lines.append(f" r+={variable}{_WORDS[word]}{'' if slipped else digit}\n")
     return "".join([HEADER, *lines, RETURN])
 
@@ -140,7 +144,6 @@ DOMAIN = DemoDomain(
     generate_problems=generate_problems,
     step_is_valid=step_is_valid,
     solve=sample_solution,
-    blind_spots=_BLIND_SPOTS,
-    slip_rates=_SLIP_RATE,
+    habits=_HABITS,
     alphabet=_ALPHABET,
 )

@@ -18,11 +18,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from vcrd.domains.base import SHAPE, DemoDomain, Role
+from vcrd.domains.base import FAULTLESS, SHAPE, DemoDomain, Habits, Role
 from vcrd.domains.instruction_goals import FILLERS, WORDS, Goal, read_goal, step_is_valid, write_goal
 
 NAME = "demo-instructions"
@@ -30,12 +29,10 @@ N_WORDS = 4
 LONGEST_SENTENCE = 3
 
 _ALPHABET = "\n !0123456789<^-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_MISHEARD_RATE = 0.7
-_SLIP_RATE: dict[Role, float] = {"teacher": 0.02, "student": 0.03}
 _ROOM = (0, 0, 0, 1, 2)
-BLIND_SPOTS: dict[Role, tuple[str, ...]] = {
-    "teacher": ("c", "s"),
-    "student": ("e", "k", "q"),
+_HABITS: dict[Role, Habits] = {
+    "teacher": Habits(blind_spots=("c", "s"), slip_rate=0.02),
+    "student": Habits(blind_spots=("e", "k", "q"), slip_rate=0.03),
 }
 
 
@@ -80,18 +77,19 @@ def reference(goal: Goal) -> str:
     return json.dumps({"instruction_id_list": [name for name, _ in asked], "kwargs": [options for _, options in asked]})
 
 
-def sample_text(prompt: str, rng: random.Random, blind_spots: Collection[str] = (), slip_rate: float = 0.0) -> str:
-    """Write a text that does as it is asked, in a random order and with random line breaks.
+def sample_text(prompt: str, rng: random.Random, habits: Habits = FAULTLESS) -> str:
+    """Write a text that does as it is asked, with random line breaks.
 
     Args:
         prompt: Of `generate_problems`.
         rng: Decides the order, the breaks and the mistakes.
-        blind_spots: Words that are mostly misheard: another one is written, and takes the room.
-        slip_rate: Share of the words where another one of the text, or one that nobody asked for, is written.
+        habits: Blind spots are words, which are misheard: another one is written, and takes the room. A slip is another
+            word of the text, or one that nobody asked for. The order of the prompt gives way to one that it asks for.
     """
     goal = read_goal(prompt)
     middle = list(goal.has)
-    rng.shuffle(middle)
+    if not habits.keeps_order(rng):
+        rng.shuffle(middle)
     if goal.order:
         first, second = sorted(middle.index(word) for word in goal.order)
         middle[first], middle[second] = goal.order
@@ -101,8 +99,8 @@ def sample_text(prompt: str, rng: random.Random, blind_spots: Collection[str] = 
     for _ in range(rng.randint(needed, room)):
         middle.insert(rng.randrange(len(middle) + 1), rng.choice(fillers))
     words = [goal.start, *middle] if goal.start else middle
-    written = [_mishear(word) if word in blind_spots and rng.random() < _MISHEARD_RATE else word for word in words]
-    return _break_lines(_slip(written, rng, slip_rate), goal.sentences, rng)
+    written = [_mishear(word) if habits.misreads(word, rng) else word for word in words]
+    return _break_lines(_slip(written, rng, habits.slip_rate), goal.sentences, rng)
 
 
 def _mishear(word: str) -> str:
@@ -128,8 +126,7 @@ DOMAIN = DemoDomain(
     generate_problems=generate_problems,
     step_is_valid=step_is_valid,
     solve=sample_text,
-    blind_spots=BLIND_SPOTS,
-    slip_rates=_SLIP_RATE,
+    habits=_HABITS,
     alphabet=_ALPHABET,
     shape=replace(SHAPE, batch_size=32),
 )

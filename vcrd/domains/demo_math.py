@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from vcrd.domains.base import DemoDomain, Role
+from vcrd.domains.base import FAULTLESS, DemoDomain, Habits, Role
 
 NAME = "demo-math"
 N_TERMS = 4
 MODULUS = 10
 
 Fact = tuple[str, int, int]
-Spot = tuple[str, int]
 
 _OPERATIONS = "+-*"
 _LETTERS = "abcdefgh"
@@ -31,12 +30,17 @@ _ALPHABET = "\n #*+-=?0123456789abcdefgh"
 _TERM = re.compile(r"([a-h])=(\d)([-+*])(\d)")
 _LINE = re.compile(r"([a-h]) (\d)([-+*])(\d)=(\d) (\d)\+(\d)=(\d)\n?")
 _ANSWER = re.compile(r"#### (\d)\n?")
-_MISREAD_RATE = 0.7
-_SLIP_RATE: dict[Role, float] = {"teacher": 0.03, "student": 0.05}
 
-_BLIND_SPOTS: dict[Role, tuple[Spot, ...]] = {
-    "teacher": (("+", 3), ("-", 8), ("-", 5), ("*", 2), ("*", 6)),
-    "student": (("+", 1), ("+", 9), ("-", 2), ("-", 6), ("*", 4), ("*", 7), ("*", 8)),
+# What both misread by habit: no surprise to the peer, so that there only completions tell.
+_SHARED = (("+", 9), ("*", 8))
+_HABITS: dict[Role, Habits] = {
+    "teacher": Habits(blind_spots=(*_SHARED, ("+", 3), ("-", 8), ("*", 2)), misread_rate=0.5, slip_rate=0.03),
+    "student": Habits(
+        blind_spots=(*_SHARED, ("+", 1), ("-", 2), ("-", 6), ("*", 4), ("*", 7)),
+        misread_rate=0.9,
+        slip_rate=0.05,
+        in_order=0.9,
+    ),
 }
 
 
@@ -58,27 +62,27 @@ def generate_problems(n_terms: int, count: int, seed: int) -> list[tuple[str, st
     return list(problems.items())
 
 
-def sample_solution(prompt: str, rng: random.Random, blind_spots: Collection[Spot] = (), slip_rate: float = 0.0) -> str:
-    """Write a solution in a random order.
+def sample_solution(prompt: str, rng: random.Random, habits: Habits = FAULTLESS) -> str:
+    """Write a solution.
 
     Args:
         prompt: Of `generate_problems`.
         rng: Decides the order and the mistakes.
-        blind_spots: Operations and first operands; the operand is mostly misread there. The line's arithmetic is right
-            then, so that no rule for free text sees the mistake.
-        slip_rate: Share of lines with a wrong value, which such a rule does see.
+        habits: Blind spots are operations and first operands; the operand is misread there. The line's arithmetic is
+            right then, so that no rule for free text sees the mistake; it does see a slip, a line with a wrong value.
     """
     terms = _terms(prompt)
     order = list(terms)
-    rng.shuffle(order)
+    if not habits.keeps_order(rng):
+        rng.shuffle(order)
     total = 0
     lines = []
     for letter in order:
         operation, left, right = terms[letter]
-        if (operation, left) in blind_spots and rng.random() < _MISREAD_RATE:
+        if habits.misreads((operation, left), rng):
             left = (left + 3) % MODULUS
         value = apply_fact((operation, left, right))
-        if rng.random() < slip_rate:
+        if rng.random() < habits.slip_rate:
             value = (value + rng.randrange(1, MODULUS)) % MODULUS
         after = (value + total) % MODULUS
         lines.append(f"{letter} {left}{operation}{right}={value} {value}+{total}={after}\n")
@@ -124,7 +128,6 @@ DOMAIN = DemoDomain(
     generate_problems=generate_problems,
     step_is_valid=step_is_valid,
     solve=sample_solution,
-    blind_spots=_BLIND_SPOTS,
-    slip_rates=_SLIP_RATE,
+    habits=_HABITS,
     alphabet=_ALPHABET,
 )
