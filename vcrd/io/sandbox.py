@@ -147,7 +147,6 @@ def _of_exit(done: subprocess.CompletedProcess[bytes]) -> str:
 
 def _start(guest: str, frames: bytes, limits: SandboxLimits) -> subprocess.CompletedProcess[bytes]:
     """Run Python source in a box; the launcher too has no environment, for the guest may read that of process 1."""
-    as_nobody = os.geteuid() == 0  # what limits processes does not bind root
     return subprocess.run(
         [*_box(limits.scratch_bytes), str(guest_python()), "-I", "-S", "-c", guest],
         input=frames,
@@ -156,16 +155,20 @@ def _start(guest: str, frames: bytes, limits: SandboxLimits) -> subprocess.Compl
         check=False,
         env={},
         cwd="/",
-        user=_NOBODY if as_nobody else None,
-        group=_NOBODY if as_nobody else None,
-        extra_groups=[] if as_nobody else None,
     )
 
 
 @cache
 def _box(scratch_bytes: int) -> list[str]:
     """Return the command that opens a box: every writable place has a size, every other one is read-only."""
-    command = [_bwrap(), "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
+    command = [
+        _installed("bwrap"),
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--die-with-parent",
+        "--new-session",
+    ]
     command += [
         "--clearenv",
         "--setenv",
@@ -190,13 +193,23 @@ def _box(scratch_bytes: int) -> list[str]:
     command += ["--proc", "/proc", "--dev", "/dev", "--size", "65536", "--tmpfs", "/dev/shm"]  # noqa: S108 - of the box
     command += ["--size", str(scratch_bytes), "--tmpfs", _SCRATCH, "--chdir", _SCRATCH]
     command += ["--remount-ro", "/dev", "--remount-ro", "/", "--cap-drop", "ALL", "--"]
-    return command
+    return [*_as_nobody(), *command]
 
 
-def _bwrap() -> str:
-    found = shutil.which("bwrap")
+def _as_nobody() -> list[str]:
+    """Return the command that gives up root, which no limit of processes binds.
+
+    A command, as `subprocess` itself can change the user only by copying this process, whose memory a model fills.
+    """
+    if os.geteuid() != 0:
+        return []
+    return [_installed("setpriv"), f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--"]
+
+
+def _installed(program: str) -> str:
+    found = shutil.which(program)
     if found is None:
-        raise ConfigError(f"programs run only in a sandbox, and bwrap is not installed: {_REMEDY}")
+        raise ConfigError(f"programs run only in a sandbox, and {program} is not installed: {_REMEDY}")
     return found
 
 
