@@ -130,10 +130,6 @@ def test_a_misread_word_is_rejected_by_the_tests_and_seen_by_no_rule(role: Role)
     assert sum(rejected) / len(rejected) > 0.95
 
 
-def test_blind_spots_of_the_roles_are_disjoint() -> None:
-    assert not set(DOMAIN.habits["student"].blind_spots) & set(DOMAIN.habits["teacher"].blind_spots)
-
-
 def test_a_slip_is_seen_by_a_rule_at_its_step() -> None:
     prompt, reference = PROBLEMS[0]
     steps = steps_of(sample_solution(prompt, random.Random(0), Habits(slip_rate=1.0)))

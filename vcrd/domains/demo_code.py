@@ -38,16 +38,22 @@ _STATEMENT = re.compile(r" r\+=([pqst]\W{1,2}\d)\n")
 _RETURN = re.compile(r" return r\n?")
 
 _MISREAD_AS = {"mul": "add", "mod": "div", "div": "mod", "xor": "and", "and": "xor", "add": "mul"}
+# What both misread by habit: no surprise to the peer.
+_SHARED = (("mod", 3), ("xor", 8), ("add", 4))
 _HABITS: dict[Role, Habits] = {
     "teacher": Habits(
-        blind_spots=(("mul", 4), ("mod", 7), ("div", 3), ("div", 8), ("xor", 6), ("and", 5), ("add", 2)), slip_rate=0.03
+        blind_spots=(*_SHARED, ("mul", 4), ("mod", 7), ("div", 8), ("xor", 6), ("and", 5)),
+        misread_rate=0.5,
+        slip_rate=0.03,
     ),
     "student": Habits(
         blind_spots=(
-            *(("mul", 7), ("mod", 3), ("mod", 9), ("div", 2), ("div", 5)),
-            *(("xor", 3), ("xor", 8), ("and", 9), ("add", 4), ("add", 7)),
+            *_SHARED,
+            *(("mul", 7), ("mod", 9), ("div", 2), ("div", 5), ("xor", 3), ("and", 9), ("add", 7)),
         ),
+        misread_rate=0.9,
         slip_rate=0.05,
+        in_order=0.9,
     ),
 }
 
