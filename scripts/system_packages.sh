@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Install what the sandbox (bubblewrap) and tests of pages (chromium) and scripts (shellcheck) need, where this user may.
+# Install what the sandbox (bubblewrap, setpriv) and tests of pages (chromium) and scripts (shellcheck) need, if allowed.
 set -u
 missing=()
 command -v bwrap >/dev/null || missing+=(bubblewrap)
+command -v setpriv >/dev/null || missing+=(util-linux)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
     missing+=(chromium)
 command -v shellcheck >/dev/null || missing+=(shellcheck)

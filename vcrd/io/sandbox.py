@@ -44,8 +44,9 @@ exec(marshal.loads(take(int.from_bytes(take(4), "little"))))
 """
 _SHOWN = 300
 _REMEDY = (
-    "install bubblewrap (scripts/system_packages.sh) and allow unprivileged user namespaces; on Ubuntu 24.04 and later "
-    "that takes an AppArmor profile for bwrap, in a container --security-opt seccomp=unconfined"
+    "install bubblewrap, and as root util-linux (scripts/system_packages.sh does), and allow unprivileged user "
+    "namespaces; on Ubuntu 24.04 and later that takes an AppArmor profile for bwrap, in a container "
+    "--security-opt seccomp=unconfined"
 )
 
 
@@ -161,26 +162,9 @@ def _start(guest: str, frames: bytes, limits: SandboxLimits) -> subprocess.Compl
 @cache
 def _box(scratch_bytes: int) -> list[str]:
     """Return the command that opens a box: every writable place has a size, every other one is read-only."""
-    command = [
-        _installed("bwrap"),
-        "--unshare-all",
-        "--unshare-user",
-        "--disable-userns",
-        "--die-with-parent",
-        "--new-session",
-    ]
-    command += [
-        "--clearenv",
-        "--setenv",
-        "PATH",
-        "/usr/bin:/bin",
-        "--setenv",
-        "HOME",
-        _SCRATCH,
-        "--ro-bind",
-        "/usr",
-        "/usr",
-    ]
+    command = [_installed("bwrap"), "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"]
+    command += ["--new-session", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", _SCRATCH]
+    command += ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "lib", "lib64"):
         place = Path("/", name)
         if place.is_symlink():
