@@ -63,7 +63,7 @@ SIZES = {
             splits=_SPLITS,
             optimiser_steps=200,
             step_tokens=400,
-            learning_rates=(3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3),
+            learning_rates=(3.125e-5, 6.25e-5, 1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3),
         ),
         Size(
             name="small",

@@ -16,7 +16,7 @@ from benchmarks.rivals import (
     uniform_kl,
     vcrd_default,
 )
-from benchmarks.rivals.base import STEPS, Method
+from benchmarks.rivals.base import ESTIMATED, Method
 
 DEFAULT, ORACLE, UNIFORM = "vcrd_estimated", "vcrd_oracle", "uniform"
 SHUFFLED, SAME_TARGETS = "shuffled", "uniform_same_targets"
@@ -42,7 +42,7 @@ METHODS: dict[str, Method] = {method.name: method for method in _ALL} | {
     name: Method(
         name=name,
         title=f"vcrd, oracle with {rate:.0%} of its verdicts reversed",
-        needs=STEPS,
+        needs=ESTIMATED,
         lesson=partial(vcrd_default.noisy, rate=rate),
     )
     for name, rate in NOISY.items()
